@@ -1,0 +1,1 @@
+"""Mayfly gives every queued GitHub Actions workflow job one fresh self-hosted runner."""
