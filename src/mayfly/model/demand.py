@@ -1,0 +1,90 @@
+"""Demand groups: how many jobs GitHub has queued, how many claims serve them, who is next."""
+
+from functools import lru_cache
+from hashlib import blake2b
+
+import msgspec
+
+from mayfly.model.access import Admitted, Scope
+from mayfly.model.jobs import GroupId, InstallationId, WorkflowJob
+from mayfly.model.labels import normal
+
+
+class DemandGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that are interchangeable, and their runners with them.
+
+    `queued`, `supply` and `sure` are counters moved with the states they count (ledger rule R2).
+    Times are ledger seconds (R8).
+    """
+
+    id: GroupId
+    installation: InstallationId
+    scope: Scope
+    pool: str
+    owner: str
+    variant: str | None
+    labels: tuple[str, ...]
+    queued: int = 0
+    supply: int = 0
+    sure: int = 0
+    surplus_since: float | None = None
+    fails: int = 0
+    retry_at: float | None = None
+
+    @property
+    def open(self) -> int:
+        """Runners still to be made; computed, never stored (R1)."""
+        return max(0, self.queued - self.supply)
+
+    @property
+    def surplus(self) -> int:
+        """Claims beyond what is queued."""
+        return max(0, self.supply - self.queued)
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """What identifies a demand group."""
+
+    installation: InstallationId
+    scope: Scope
+    pool: str
+    owner: str
+    variant: str | None
+    labels: tuple[str, ...]
+    key: str
+    """(installation, scope, pool, exact label set) in one line."""
+    group: GroupId
+    """Made of the key, so that two control planes agree without asking the ledger."""
+
+
+@lru_cache(maxsize=4096)  # jobs come in bursts of one group, and hashing is half the cost
+def demand_of(
+    admitted: Admitted, owner: str, installation: InstallationId, labels: tuple[str, ...]
+) -> Demand:
+    """The demand an admitted job with these labels makes."""
+    sorted_labels = normal(labels)
+    key = f"{installation} {admitted.scope.lower()} {admitted.pool} {','.join(sorted_labels)}"
+    digest = blake2b(key.encode(), digest_size=8).digest()
+    return Demand(
+        installation=installation,
+        scope=admitted.scope,
+        pool=admitted.pool,
+        owner=owner.lower(),
+        variant=admitted.variant,
+        labels=sorted_labels,
+        key=key,
+        group=GroupId(int.from_bytes(digest, "big", signed=True)),
+    )
+
+
+def doorbells(*, opened: int, freed: int, open_: int, free: int) -> int:
+    """How often to ring for a pool after a change (R1): never more than is open, nor than fits."""
+    return max(0, min(max(opened, freed), open_, free))
+
+
+def demand_for(job: WorkflowJob) -> Demand | None:
+    """The demand of one job of the ledger; None when it was refused."""
+    event, decision = job.event, job.decision
+    if not isinstance(decision, Admitted) or event.installation is None:
+        return None
+    return demand_of(decision, event.owner, event.installation, event.labels)

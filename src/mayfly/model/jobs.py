@@ -1,0 +1,109 @@
+"""Workflow jobs: what GitHub says happened to one, and what the ledger keeps of it."""
+
+from datetime import datetime
+from enum import IntEnum
+from typing import NamedTuple, NewType
+
+import msgspec
+
+from mayfly.model.access import Admitted, Decision
+
+JobId = NewType("JobId", int)
+InstallationId = NewType("InstallationId", int)
+GroupId = NewType("GroupId", int)
+
+
+class JobKey(NamedTuple):
+    """One attempt of one workflow job; a re-run is another attempt."""
+
+    id: JobId
+    attempt: int
+
+
+class JobState(IntEnum):
+    """Ordered: an event never moves a job back. GitHub's `action` words, not its `status`."""
+
+    WAITING = 1
+    QUEUED = 2
+    IN_PROGRESS = 3
+    COMPLETED = 4
+
+    @property
+    def word(self) -> str:
+        """The word GitHub uses for this state."""
+        return self.name.lower()
+
+
+class WorkflowJobEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One `workflow_job` delivery, decoded once at the edge; everything in it comes from GitHub."""
+
+    key: JobKey
+    state: JobState
+    run_id: int
+    name: str
+    workflow: str
+    labels: tuple[str, ...]
+    installation: InstallationId | None
+    owner: str
+    owner_is_organization: bool
+    repository: str
+    html_url: str
+    branch: str
+    conclusion: str | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    runner_name: str | None
+    delivery: str
+
+    @property
+    def full_name(self) -> str:
+        """`owner/repository`, as GitHub writes it."""
+        return f"{self.owner}/{self.repository}"
+
+
+class WorkflowJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the ledger: the newest event, the decision about it and what came of it.
+
+    `received_at` is when Mayfly first heard of the job; `group` is None for a refused one.
+    """
+
+    event: WorkflowJobEvent
+    decision: Decision
+    group: GroupId | None
+    received_at: datetime
+
+    @property
+    def key(self) -> JobKey:
+        """Job id and attempt."""
+        return self.event.key
+
+    @property
+    def state(self) -> JobState:
+        """The furthest state GitHub has reported."""
+        return self.event.state
+
+    @property
+    def counts(self) -> int:
+        """1 when the job asks its group for a runner, else 0."""
+        return int(self.state is JobState.QUEUED and isinstance(self.decision, Admitted))
+
+
+def merged(known: WorkflowJob | None, new: WorkflowJob) -> WorkflowJob:
+    """The row after `new`: states only grow, and the first decision and reception stand.
+
+    Idempotent; the order of deliveries does not matter for the state that comes out.
+    """
+    if known is None:
+        return new
+    if new.state <= known.state:
+        return known
+    event = msgspec.structs.replace(
+        new.event,
+        created_at=min(known.event.created_at, new.event.created_at),
+        started_at=new.event.started_at or known.event.started_at,
+        runner_name=new.event.runner_name or known.event.runner_name,
+    )
+    if known.state is JobState.WAITING:
+        return msgspec.structs.replace(new, event=event, received_at=known.received_at)
+    return msgspec.structs.replace(known, event=event)

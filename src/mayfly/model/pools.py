@@ -1,0 +1,116 @@
+"""Pools: named sets of interchangeable machines, as an operator declares them."""
+
+from enum import StrEnum
+
+import msgspec
+
+from mayfly.model.errors import InvalidSettings
+
+
+class Convention(StrEnum):
+    """How labels name a pool."""
+
+    SEQUENCE = "sequence"
+    MATCH = "match"
+
+
+class VariantRule(StrEnum):
+    """Whether a job of the pool names a variant as its third label."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    ABSENT = "absent"
+
+
+class PoolScope(StrEnum):
+    """Where runners of the pool are registered."""
+
+    REPOSITORY = "repository"
+    ORGANIZATION = "organization"
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One pool of mayfly.toml (`[[pools]]`)."""
+
+    name: str
+    """The second label of a job in *sequence*; the label of access rules in both conventions."""
+    max: int = 4
+    """Most runners at once. 4 keeps a first try small; set it to what the machines carry."""
+    max_per_owner: int | None = None
+    """Most runners at once for one owner; unset: no bound, owners share fairly all the same."""
+    variant: VariantRule = VariantRule.ABSENT
+    """Whether jobs name a variant. Required is safer than optional: a runner made for a variant
+    also fits a job that names none, and may be taken by it."""
+    variants: tuple[str, ...] = ()
+    """Allowed variants; empty: any."""
+    labels: tuple[str, ...] = ()
+    """*match* only: the labels of the pool's runners."""
+    own: str | None = None
+    """*match* only: the label no other pool has, which every job of this pool must name."""
+    scope: PoolScope = PoolScope.REPOSITORY
+    """Organization level is used only for owners with an AllowOwner rule."""
+    guard: bool = True
+    """Ask the control plane before a job's first step whether this job was admitted."""
+
+
+def checked(pools: tuple[Pool, ...], convention: Convention) -> tuple[Pool, ...]:
+    """The pools, each with its own label filled in; raises InvalidSettings with the sentence."""
+    seen: set[str] = set()
+    for pool in pools:
+        _check_one(pool)
+        if pool.name.lower() in seen:
+            raise InvalidSettings(f"pool {pool.name!r} is declared twice in mayfly.toml")
+        seen.add(pool.name.lower())
+    if convention is Convention.SEQUENCE:
+        return pools
+    return tuple(_with_own(pool, pools) for pool in pools)
+
+
+def warnings(pools: tuple[Pool, ...]) -> list[str]:
+    """Sentences about settings that work but will surprise."""
+    return [
+        f"pool {pool.name!r}: variants are optional, so a runner made for a variant can be taken "
+        'by a job that names none; prefer variant = "required"'
+        for pool in pools
+        if pool.variant is VariantRule.OPTIONAL
+    ]
+
+
+def _check_one(pool: Pool) -> None:
+    where = f"pool {pool.name!r} in mayfly.toml"
+    if not pool.name or not pool.name.isascii() or not pool.name.isprintable() or "," in pool.name:
+        raise InvalidSettings(
+            f"{where}: a pool's name is a label; use printable ASCII without commas"
+        )
+    if "/" in pool.name or pool.name.lower() == "self-hosted":
+        raise InvalidSettings(f"{where}: the name must not contain '/' nor be 'self-hosted'")
+    if pool.max < 1:
+        raise InvalidSettings(f"{where}: max is {pool.max}; it must be at least 1")
+    if pool.max_per_owner is not None and pool.max_per_owner < 1:
+        raise InvalidSettings(
+            f"{where}: max_per_owner is {pool.max_per_owner}; it must be at least 1"
+        )
+    if pool.variants and pool.variant is VariantRule.ABSENT:
+        raise InvalidSettings(
+            f'{where}: variants are listed but variant = "absent"; '
+            'set variant = "required" or "optional"'
+        )
+
+
+def _with_own(pool: Pool, pools: tuple[Pool, ...]) -> Pool:
+    """R13: without an own label, small jobs take the runners of the jobs that need the pool."""
+    where = f"pool {pool.name!r} in mayfly.toml"
+    if not pool.labels:
+        raise InvalidSettings(f'{where}: convention "match" needs labels = ["…"]')
+    others = {label.lower() for other in pools if other is not pool for label in other.labels}
+    private = [label for label in pool.labels if label.lower() not in others]
+    if pool.own is None and len(private) == 1:
+        return msgspec.structs.replace(pool, own=private[0])
+    if pool.own is None:
+        choice = f"one of {', '.join(private)}" if private else "add a label no other pool has"
+        raise InvalidSettings(f'{where}: set own = "…" to a label only this pool has ({choice})')
+    if pool.own.lower() not in {label.lower() for label in private}:
+        raise InvalidSettings(
+            f"{where}: own = {pool.own!r} must be one of its labels and of no other pool's"
+        )
+    return pool

@@ -1,0 +1,109 @@
+"""What an executor and the control plane say to each other over HTTPS (`/v1`)."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class LeaseOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/pools/{pool}/lease`: wait for a runner request."""
+
+    wait_seconds: float = 25.0
+
+
+class Leased(msgspec.Struct, frozen=True, kw_only=True):
+    """A runner request is waiting: ask for a claim and name the lease."""
+
+    lease: str
+
+
+class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/claims`: ask what to do. The same `key` gets the same claim."""
+
+    pool: str
+    machine: str
+    boot: str
+    key: str
+    variants: tuple[str, ...] = ()
+    """Variants this machine serves; empty: any."""
+    lease: str | None = None
+    """Settled by the control plane once the claim is answered."""
+
+
+class Granted(msgspec.Struct, frozen=True, kw_only=True):
+    """The claim, and all an executor needs to prepare for it; no secret."""
+
+    claim: str
+    pool: str
+    variant: str | None
+    labels: tuple[str, ...]
+    scope: str
+    guard: bool
+    heartbeat_seconds: float
+
+
+class BootOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/claims/{id}/registration` and `/heartbeat`: which run of the executor speaks."""
+
+    boot: str
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """A runner minted now. `jit_config` is a secret, used once and never stored."""
+
+    name: str
+    generation: int
+    jit_config: str
+
+    def __repr__(self) -> str:
+        return f"Registered(name={self.name!r}, generation={self.generation}, jit_config=…)"
+
+
+class Order(StrEnum):
+    """What a heartbeat is answered with."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+    """The runner is not needed: stop it, clean up, finish."""
+
+
+class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a heartbeat."""
+
+    order: Order
+    reason: str = ""
+
+
+class StartedOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/claims/{id}/started`: the job-start guard asks before the first step."""
+
+    boot: str
+    repository: str
+    run_id: int
+    run_attempt: int
+
+
+class StartedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the job that began on this runner was admitted."""
+
+    allowed: bool
+    reason: str = ""
+
+
+class Outcome(StrEnum):
+    """How an executor's work on a claim ended."""
+
+    DONE = "done"
+    """The runner process ran and ended; GitHub's record says how the job went."""
+    STOPPED = "stopped"
+    """Told to stop, by the control plane or by an operator."""
+    FAILED = "failed"
+    """The environment or the runner could not be started."""
+
+
+class FinishOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/claims/{id}/finish`. Idempotent."""
+
+    boot: str
+    outcome: Outcome
+    detail: str = ""

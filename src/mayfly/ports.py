@@ -1,0 +1,270 @@
+"""Every seam of Mayfly on one page; the docstrings are the contract the contract suites check."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
+
+from mayfly.model.access import AccessRule, Scope
+from mayfly.model.deadlines import Deadlines
+from mayfly.model.demand import DemandGroup
+from mayfly.model.jobs import GroupId, InstallationId, JobKey, WorkflowJob, WorkflowJobEvent
+from mayfly.model.protocol import ClaimOrder, Granted, Order, Outcome
+from mayfly.model.requests import Message
+from mayfly.model.runners import Claim, ClaimId, Registration, Sighting
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Aware UTC, in whole milliseconds: as fine as every store keeps it."""
+
+    def new_id(self) -> str:
+        """A fresh id that sorts by time, in lower case."""
+
+
+class Lease(NamedTuple):
+    """A message held by one consumer until it is completed, abandoned or its time is over."""
+
+    id: str
+    message: Message
+
+
+class Bus(Protocol):
+    """Where runner requests wait. At-least-once, no order promised, kept for 7 days."""
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Durable when it returns. Permanent when larger than LARGEST_MESSAGE."""
+
+    async def lease(self, subject: str, wait: timedelta) -> Lease | None:
+        """One message for `subject`, or None after `wait`. No other consumer gets it meanwhile."""
+
+    async def complete(self, lease_id: str) -> None:
+        """The message is gone. Idempotent; without effect when the lease's time is over."""
+
+    async def abandon(self, lease_id: str) -> None:
+        """The message is back at once. Idempotent; without effect when its time is over."""
+
+    async def depth(self, subject: str) -> int:
+        """Messages that wait, not counting leased ones."""
+
+
+class AccessRules(Protocol):
+    """Who may use which pool. Names compare without regard to case. Default: nobody."""
+
+    async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
+        """The rule that allows it, or None. May be up to a second behind another process."""
+
+    async def rules(self) -> list[AccessRule]:
+        """All rules, sorted."""
+
+    async def grant(self, rule: AccessRule) -> None:
+        """Idempotent. Permanent when mayfly.toml declares it already."""
+
+    async def revoke(self, rule: AccessRule) -> bool:
+        """Whether there was such a rule. Permanent when mayfly.toml declares it."""
+
+
+class Touch(NamedTuple):
+    """What a change means for one pool: reasons to ring."""
+
+    opened: int
+    """Runners newly needed."""
+    freed: int
+    """Slots newly free."""
+    used: int
+    open: int
+
+
+class Changes(NamedTuple):
+    """What one transaction did."""
+
+    jobs: Sequence[WorkflowJob] = ()
+    claims: Sequence[Claim] = ()
+    pools: Mapping[str, Touch] = {}
+
+
+class Mint(NamedTuple):
+    """Leave to mint one generation of a claim's runner; `older` names are to be deleted first."""
+
+    claim: Claim
+    group: DemandGroup
+    name: str
+    older: Sequence[Registration]
+
+
+class Due(NamedTuple):
+    """What the clock asks for now, each list bounded."""
+
+    looks: Sequence[tuple[Registration, Claim, DemandGroup]]
+    """Names to delete at GitHub: ended, silent, or registered and not needed."""
+    silent: Sequence[Claim]
+    surplus: Sequence[Claim]
+    """Claimed, not registered, and not needed."""
+
+
+class PoolUse(NamedTuple):
+    """Totals of one pool."""
+
+    used: int
+    queued: int
+    open: int
+
+
+class Ledger(Protocol):
+    """The truth: jobs, groups, claims, registrations. Each verb is one durable transaction.
+
+    Counters move in the transaction that moves the state they count. Zero rows changed by a guard
+    means stale: StaleClaim, nothing written. Times of claims are ledger seconds (rule R8).
+    """
+
+    async def record(self, jobs: Sequence[WorkflowJob]) -> Changes:
+        """What GitHub said of these jobs; states only grow. Idempotent, in any order (R2, R5)."""
+
+    async def redecide(self, jobs: Sequence[WorkflowJob]) -> Changes:
+        """Other decisions about jobs, applied to those still queued. Idempotent."""
+
+    async def claim(self, order: ClaimOrder, maximum: int, per_owner: int | None) -> Claim | None:
+        """A claim by fair share, or None when nothing is needed (R3). Same key, same claim."""
+
+    async def minting(self, claim: ClaimId, boot: str, prefix: str) -> Mint:
+        """Record the next generation's name before GitHub is called (R4.1); may re-bind (R14).
+
+        StaleClaim when the claim is not needed any more, ended, or of another boot.
+        """
+
+    async def registered(self, claim: ClaimId, generation: int, github_id: int) -> None:
+        """GitHub has minted (R4.4). StaleClaim when another generation or state came first."""
+
+    async def heartbeat(self, claim: ClaimId, boot: str) -> Order:
+        """Heard of it; STOP when it has ended or runs a refused job. StaleClaim: another boot."""
+
+    async def finish(self, claim: ClaimId, boot: str, outcome: Outcome, detail: str) -> Changes:
+        """The executor is done with it; registrations are still to be proven gone. Idempotent."""
+
+    async def saw(self, registration: str, sighting: Sighting) -> Changes:
+        """What GitHub answered about a name; ends the claim where that is proof (R6, R7)."""
+
+    async def relieve(self, claim: ClaimId) -> Changes:
+        """A surplus `claimed` claim is re-bound or withdrawn (R5, R14); others are left alone."""
+
+    async def lose(self, claim: ClaimId) -> Changes:
+        """A silent claim: `claimed` is lost, others get their registration looked at now (R7)."""
+
+    async def tick(self, instance: str, period: timedelta) -> float | None:
+        """Advance ledger time by min(real, 2 x period); None when another instance leads (R8)."""
+
+    async def due(self, limit: int) -> Due:
+        """What the deadlines ask for."""
+
+    async def job(self, key: JobKey) -> WorkflowJob | None: ...
+    async def jobs(self, limit: int, pool: str | None = None) -> list[WorkflowJob]:
+        """Newest first."""
+
+    async def queued(self, limit: int, after: JobKey | None = None) -> list[WorkflowJob]:
+        """Queued jobs, admitted or refused, by key; the next page is `after` the last one."""
+
+    async def attempts(self, job_id: int) -> list[WorkflowJob]:
+        """Every attempt of a job id, newest first."""
+
+    async def ahead(self, job: WorkflowJob) -> int:
+        """Jobs of its group that wait longer."""
+
+    async def claims(self, limit: int, *, live: bool) -> list[Claim]:
+        """Newest first."""
+
+    async def claimed(self, claim: ClaimId) -> tuple[Claim, DemandGroup]:
+        """NotFound when there is none."""
+
+    async def group(self, group: GroupId) -> DemandGroup | None: ...
+    async def named(self, runner: str) -> Claim | None:
+        """The claim a runner's name belongs to, proven gone or not."""
+
+    async def unproven(self) -> list[Registration]:
+        """Names that are not proven gone."""
+
+    async def pools(self) -> Mapping[str, PoolUse]: ...
+
+
+class Minted(NamedTuple):
+    """A registration at GitHub; the config is a secret and is used at most once."""
+
+    github_id: int
+    jit_config: str
+
+    def __repr__(self) -> str:
+        return f"Minted(github_id={self.github_id}, jit_config=…)"
+
+
+class GitHubRunner(NamedTuple):
+    """A runner as GitHub lists it; `busy` lags by up to a minute."""
+
+    id: int
+    name: str
+    status: str
+    busy: bool
+    labels: tuple[str, ...]
+
+
+class GitHub(Protocol):
+    """What we ask of GitHub. Raises GitHubRefused, RateLimited or GitHubUnreachable only."""
+
+    async def mint(
+        self, installation: InstallationId, scope: Scope, name: str, labels: Sequence[str]
+    ) -> Minted:
+        """A JIT config for one runner. GitHubUnreachable: it may exist all the same."""
+
+    async def find_runner(
+        self, installation: InstallationId, scope: Scope, name: str
+    ) -> GitHubRunner | None: ...
+
+    async def delete_runner(
+        self, installation: InstallationId, scope: Scope, runner_id: int
+    ) -> Sighting:
+        """GONE (204, 404) or BUSY (422)."""
+
+    async def run_jobs(
+        self, installation: InstallationId, owner: str, repository: str, run: int, attempt: int
+    ) -> list[WorkflowJobEvent]:
+        """Every job of one attempt of a run, all pages."""
+
+    async def get_job(
+        self, installation: InstallationId, owner: str, repository: str, job_id: int
+    ) -> WorkflowJobEvent | None: ...
+
+    def runners(self) -> AsyncIterator[tuple[InstallationId, Scope, GitHubRunner]]:
+        """Every self-hosted runner of every installation."""
+
+
+class Finished(NamedTuple):
+    """How a driver's runner ended."""
+
+    outcome: Outcome
+    exit_code: int | None
+    detail: str
+
+
+class Driver(Protocol):
+    """How one runner runs on this machine. One claim at a time."""
+
+    async def prepare(self, claim: Granted) -> None:
+        """Make a fresh environment. Permanent with a sentence when it cannot be made."""
+
+    async def run(self, name: str, jit_config: str) -> Finished:
+        """Run exactly one runner to its end. Cancelling stops it and its whole process tree."""
+
+    async def cleanup(self) -> None:
+        """Nothing is left, neither of this claim nor of a crashed predecessor. Idempotent."""
+
+
+class OpenBus(Protocol):
+    """`open_bus` of a bus backend: the bus lives as long as the context."""
+
+    def __call__(self, url: str, clock: Clock) -> AbstractAsyncContextManager[Bus]: ...
+
+
+class OpenStore(Protocol):
+    """`open_store` of a store backend: ledger and access rules live as long as the context."""
+
+    def __call__(
+        self, url: str, clock: Clock, deadlines: Deadlines
+    ) -> AbstractAsyncContextManager[tuple[Ledger, AccessRules]]: ...
