@@ -1,0 +1,1 @@
+"""The ledger and the access rules: one set of transactions over interchangeable tables."""

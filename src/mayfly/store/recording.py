@@ -1,0 +1,74 @@
+"""What GitHub said of workflow jobs, and which of our runners it named (R2, R5)."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mayfly.model.jobs import JobState, WorkflowJob, merged
+from mayfly.model.runners import Claim, ClaimId, ClaimState, advanced
+from mayfly.store.tables import Tables
+from mayfly.store.turns import Turn
+
+
+def record(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
+    """Merge the jobs into the ledger; a runner of ours named in one moves its claim."""
+    rows = turn.tables.jobs({job.key for job in jobs})
+    for job in jobs:
+        before = rows.get(job.key)
+        after = merged(before, job)
+        if after is before:
+            continue
+        rows[job.key] = after
+        turn.job(before, after)
+        if after.event.runner_name and after.state >= JobState.IN_PROGRESS:
+            _attribute(turn, after, after.event.runner_name)
+
+
+def redecide(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
+    """Put another decision on jobs that are still queued."""
+    rows = turn.tables.jobs({job.key for job in jobs})
+    for job in jobs:
+        before = rows.get(job.key)
+        if before is None or before.state is not JobState.QUEUED or before == job:
+            continue
+        after = msgspec.structs.replace(before, decision=job.decision, group=job.group)
+        turn.job(before, after)
+
+
+def claim_named(tables: Tables, runner: str) -> Claim | None:
+    """The claim a runner's name (`PREFIX-CLAIM-GENERATION`) belongs to."""
+    parts = runner.rsplit("-", 2)
+    if len(parts) != 3 or not parts[2].isdecimal():
+        return None
+    claim = tables.claim(ClaimId(parts[1]))
+    return claim if claim and 1 <= int(parts[2]) <= claim.generation else None
+
+
+def _attribute(turn: Turn, job: WorkflowJob, runner: str) -> None:
+    claim = claim_named(turn.tables, runner)
+    if claim is None or claim.owner != job.event.owner.lower():
+        return  # anyone may name a runner of their own like one of ours
+    if job.state is JobState.COMPLETED:
+        _completed(turn, claim, job, runner)
+    elif claim.live:
+        busy = advanced(claim, ClaimState.BUSY, turn.at)
+        turn.claim(claim, msgspec.structs.replace(busy, job=job.key))
+    else:
+        turn.claim(claim, msgspec.structs.replace(claim, job=job.key))
+
+
+def _completed(turn: Turn, claim: Claim, job: WorkflowJob, runner: str) -> None:
+    """GitHub removes an ephemeral runner with its job, so its name is proven gone."""
+    after = claim
+    if claim.live:
+        after = advanced(claim, ClaimState.DONE, turn.at)
+        for older in turn.tables.registrations_of(claim.id):
+            if older.next_look_at is None and older.name != runner:
+                turn.tables.put_registration(msgspec.structs.replace(older, next_look_at=turn.at))
+    gone = turn.tables.registration(runner) is not None
+    if gone:
+        turn.tables.drop_registration(runner)
+    after = msgspec.structs.replace(
+        after, job=job.key, registrations=after.registrations - int(gone)
+    )
+    turn.claim(claim, after)

@@ -1,0 +1,177 @@
+"""The ledger's SQL, built once; `insert` is the dialect's own, because upserts are not standard."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from mayfly.model.jobs import JobState
+from mayfly.model.runners import LIVE
+from mayfly.store import schema
+
+job, grp, pool, owner_use = schema.job, schema.grp, schema.pool, schema.owner_use
+clock, claim, registration, machine = (
+    schema.clock,
+    schema.claim,
+    schema.registration,
+    schema.machine,
+)
+
+IS_LIVE = claim.c.state.in_(sorted(LIVE))
+# Literals, so that SQLite can prove that a partial index applies.
+IS_QUEUED: sa.ColumnElement[bool] = sa.literal_column(f"job.state = {int(JobState.QUEUED)}")
+IS_OPEN: sa.ColumnElement[bool] = sa.literal_column("grp.queued > grp.supply")
+
+
+def upsert(table: sa.Table, *keep: str) -> Any:  # noqa: ANN401 - the dialect's insert has no common type
+    """Insert, or replace every column but the key and those to `keep`."""
+    statement = insert(table)
+    keys = [column.name for column in table.primary_key]
+    changed = {
+        column.name: statement.excluded[column.name]
+        for column in table.columns
+        if column.name not in {*keys, *keep}
+    }
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+put_job = upsert(job, "next_check_at", "tries")
+put_claim = upsert(claim, "idle_since", "extensions")
+put_registration = upsert(registration)
+put_machine = upsert(machine)
+put_clock = upsert(clock, "log_position")
+
+get_jobs = sa.select(job.c.facts).where(
+    job.c.id.in_(sa.bindparam("ids", expanding=True, type_=sa.BigInteger))
+)
+queued_jobs = (
+    sa.select(job.c.facts)
+    .where(
+        IS_QUEUED,
+        sa.tuple_(job.c.id, job.c.attempt) > sa.tuple_(sa.bindparam("id"), sa.bindparam("attempt")),
+    )
+    .order_by(job.c.id, job.c.attempt)
+    .limit(sa.bindparam("most"))
+)
+ahead = (
+    sa.select(sa.func.count())
+    .select_from(job)
+    .where(
+        IS_QUEUED,
+        job.c.grp == sa.bindparam("group"),
+        sa.or_(
+            job.c.queued_at < sa.bindparam("at"),
+            sa.and_(
+                job.c.queued_at == sa.bindparam("at"),
+                sa.tuple_(job.c.id, job.c.attempt)
+                < sa.tuple_(sa.bindparam("id"), sa.bindparam("attempt")),
+            ),
+        ),
+    )
+)
+
+_new = insert(grp)
+_queued = grp.c.queued + _new.excluded.queued
+add_queued = _new.on_conflict_do_update(
+    index_elements=["id"],
+    set_={
+        "queued": _queued,
+        "surplus_since": sa.case(
+            (
+                grp.c.supply > _queued,
+                sa.func.coalesce(grp.c.surplus_since, sa.bindparam("at", type_=sa.Float)),
+            ),
+            else_=None,
+        ),
+    },
+)
+_supply = grp.c.supply + sa.bindparam("supply_change", type_=sa.Integer)
+add_supply = (
+    sa.update(grp)
+    .where(grp.c.id == sa.bindparam("group"))
+    .values(
+        supply=_supply,
+        sure=grp.c.sure + sa.bindparam("sure_change", type_=sa.Integer),
+        surplus_since=sa.case(
+            (
+                _supply > grp.c.queued,
+                sa.func.coalesce(grp.c.surplus_since, sa.bindparam("at", type_=sa.Float)),
+            ),
+            else_=None,
+        ),
+    )
+)
+take_supply = (
+    sa.update(grp)
+    .where(grp.c.id == sa.bindparam("group"), grp.c.supply < grp.c.queued)
+    .values(supply=grp.c.supply + 1)
+)
+
+_oldest = (
+    sa.select(sa.func.min(job.c.queued_at))
+    .where(job.c.grp == grp.c.id, IS_QUEUED)
+    .scalar_subquery()
+)
+_owned = sa.func.coalesce(owner_use.c.used, 0)
+next_group = (
+    sa.select(grp)
+    .outerjoin(owner_use, sa.and_(owner_use.c.pool == grp.c.pool, owner_use.c.owner == grp.c.owner))
+    .where(
+        grp.c.pool == sa.bindparam("pool"),
+        IS_OPEN,
+        sa.or_(grp.c.retry_at.is_(None), grp.c.retry_at <= sa.bindparam("at")),
+        _owned < sa.bindparam("per_owner"),
+    )
+    .order_by(_owned, _oldest, grp.c.id)
+    .limit(1)
+)
+next_group_of = next_group.where(
+    sa.func.coalesce(grp.c.variant, "").in_(sa.bindparam("variants", expanding=True))
+)
+surplus_groups = (
+    sa.select(grp)
+    .where(grp.c.surplus_since <= sa.bindparam("since"))
+    .order_by(grp.c.surplus_since, grp.c.id)
+    .limit(sa.bindparam("most"))
+)
+
+add_pool = insert(pool).values(name=sa.bindparam("pool"), used=0).on_conflict_do_nothing()
+take_slot = (
+    sa.update(pool)
+    .where(pool.c.name == sa.bindparam("pool"), pool.c.used < sa.bindparam("maximum"))
+    .values(used=pool.c.used + 1)
+)
+use_pool = (
+    sa.update(pool)
+    .where(pool.c.name == sa.bindparam("pool"))
+    .values(used=pool.c.used + sa.bindparam("change", type_=sa.Integer))
+)
+_owner = insert(owner_use)
+use_owner = _owner.on_conflict_do_update(
+    index_elements=["pool", "owner"], set_={"used": owner_use.c.used + _owner.excluded.used}
+)
+_of_pool = grp.c.pool == sa.bindparam("pool")
+pool_use = sa.select(
+    sa.select(pool.c.used).where(pool.c.name == sa.bindparam("pool")).scalar_subquery(),
+    sa.select(sa.func.sum(grp.c.queued)).where(_of_pool, grp.c.queued > 0).scalar_subquery(),
+    sa.select(sa.func.sum(grp.c.queued - grp.c.supply)).where(_of_pool, IS_OPEN).scalar_subquery(),
+)
+
+silent = (
+    sa.select(claim)
+    .where(
+        IS_LIVE,
+        claim.c.heard_at <= sa.bindparam("before"),
+        ~sa.exists().where(
+            registration.c.claim == claim.c.id, registration.c.next_look_at.is_not(None)
+        ),
+    )
+    .order_by(claim.c.id)
+    .limit(sa.bindparam("most"))
+)
+due_registrations = (
+    sa.select(registration)
+    .where(registration.c.next_look_at <= sa.bindparam("at"))
+    .order_by(registration.c.next_look_at, registration.c.name)
+    .limit(sa.bindparam("most"))
+)

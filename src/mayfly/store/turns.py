@@ -1,0 +1,114 @@
+"""One transaction's bookkeeping: every state change moves its counters here, and nowhere else."""
+
+from collections import defaultdict
+
+from mayfly.model.deadlines import Deadlines
+from mayfly.model.demand import Demand, demand_for
+from mayfly.model.jobs import GroupId, WorkflowJob
+from mayfly.model.runners import Claim
+from mayfly.ports import Changes, Touch
+from mayfly.store.tables import Tables, by_key
+
+
+class Turn:
+    """Changes to jobs and claims go through `job` and `claim`; `close` moves the counters (R2)."""
+
+    def __init__(self, tables: Tables, deadlines: Deadlines) -> None:
+        self.tables = tables
+        self.deadlines = deadlines
+        self.at = tables.clock().ledger_seconds
+        self._jobs: list[WorkflowJob] = []
+        self._claims: list[Claim] = []
+        self._pending = _Counters()
+        self._opened: defaultdict[GroupId, int] = defaultdict(int)
+        self._freed: defaultdict[str, int] = defaultdict(int)
+        self._pool_of: dict[GroupId, str] = {}
+
+    def job(self, before: WorkflowJob | None, after: WorkflowJob) -> None:
+        """A job's state changed."""
+        self._jobs.append(after)
+        if before is not None and (demand := demand_for(before)):
+            self._count(demand, -before.counts)
+        if demand := demand_for(after):
+            self._count(demand, after.counts)
+
+    def claim(self, before: Claim | None, after: Claim, *, taken: bool = False) -> None:
+        """A claim's state changed.
+
+        `taken`: a guard has moved its group's supply already, and a new claim's slot with it.
+        """
+        self._claims.append(after)
+        self.tables.put_claim(after)
+        pending = self._pending
+        if before is not None:
+            self._move(before, -1)
+            pending.pools[before.pool] -= before.used
+        if not (taken and before is None):
+            pending.pools[after.pool] += after.used
+        if taken:
+            pending.owners[after.pool, after.owner] += after.used
+        else:
+            self._move(after, 1)
+
+    def flush(self) -> None:
+        """Write the counters of what has changed so far."""
+        pending, self._pending = self._pending, _Counters()
+        tables = self.tables
+        if pending.queued:
+            tables.add_queued(list(pending.queued.items()), self.at)
+        supply = [
+            (group, pending.supply[group], pending.sure[group])
+            for group in {**pending.supply, **pending.sure}
+            if pending.supply[group] or pending.sure[group]
+        ]
+        if supply:
+            tables.add_supply(supply, self.at)
+        for pool, change in pending.pools.items():
+            if change:
+                tables.add_use(pool, None, change)
+                self._freed[pool] -= change
+        for (pool, owner), change in pending.owners.items():
+            if change:
+                tables.add_use(pool, owner, change)
+
+    def close(self) -> Changes:
+        """Write what is left to write; nothing may change after this."""
+        self.flush()
+        if self._jobs:
+            self.tables.put_jobs(list(by_key(self._jobs).values()))
+        return Changes(jobs=self._jobs, claims=self._claims, pools=self._touched())
+
+    def _count(self, demand: Demand, change: int) -> None:
+        self._pending.queued[demand] += change
+        self._opened[demand.group] += change
+        self._pool_of[demand.group] = demand.pool
+
+    def _move(self, claim: Claim, sign: int) -> None:
+        pending = self._pending
+        pending.supply[claim.group] += sign * claim.supply
+        pending.sure[claim.group] += sign * claim.sure
+        pending.owners[claim.pool, claim.owner] += sign * claim.used
+        self._opened[claim.group] -= sign * claim.supply
+        self._pool_of[claim.group] = claim.pool
+
+    def _touched(self) -> dict[str, Touch]:
+        opened: defaultdict[str, int] = defaultdict(int)
+        for group, pool in self._pool_of.items():
+            opened[pool] += max(0, self._opened[group])
+        touched = {}
+        for pool in {**opened, **self._freed}:
+            if opened[pool] > 0 or self._freed[pool] > 0:
+                use = self.tables.use(pool)
+                touched[pool] = Touch(opened[pool], max(0, self._freed[pool]), use.used, use.open)
+        return touched
+
+
+class _Counters:
+    """Changes of counters that are not written yet."""
+
+    def __init__(self) -> None:
+        self.queued: defaultdict[Demand, int] = defaultdict(int)
+        self.supply: defaultdict[GroupId, int] = defaultdict(int)
+        self.sure: defaultdict[GroupId, int] = defaultdict(int)
+        self.pools: defaultdict[str, int] = defaultdict(int)
+        self.owners: defaultdict[tuple[str, str], int] = defaultdict(int)
