@@ -1,0 +1,66 @@
+"""Paths of GitHub's API, made of names that strangers chose."""
+
+import re
+from typing import NamedTuple
+
+from mayfly.github.refusals import Asked
+from mayfly.model.access import Scope
+from mayfly.model.errors import GitHubRefused, RefusalKind
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+"""Owners and repositories have no other characters, so nothing is left to be escaped."""
+
+_DOTS = {".", ".."}
+
+
+class Address(NamedTuple):
+    """Where runners are registered or jobs run."""
+
+    path: str
+    """`repos/OWNER/REPO` or `orgs/OWNER`."""
+    label: str
+    """For people."""
+    runner_permission: str
+    """What it takes to register runners there.
+
+    Source: https://docs.github.com/rest/authentication/permissions-required-for-github-apps
+    """
+
+    def asked(self, what: str, needs: str = "") -> Asked:
+        """What is asked there: `what` is a verb phrase that reads well before `for PLACE`."""
+        return Asked(f"{what} for {self.label}", self.label, needs or self.runner_permission)
+
+
+def of_scope(scope: Scope) -> Address:
+    """The address of a scope; GitHubRefused when it is not one."""
+    match scope.split("/"):
+        case ["repos", owner, repository]:
+            return of_repository(owner, repository)
+        case ["orgs", owner]:
+            return of_organization(owner)
+    raise _no_name(scope)
+
+
+def of_repository(owner: str, repository: str) -> Address:
+    """The address of a repository; GitHubRefused when GitHub can have no such names."""
+    path = f"repos/{_checked(owner)}/{_checked(repository)}"
+    return Address(path, f"{owner}/{repository}", "administration=write")
+
+
+def of_organization(owner: str) -> Address:
+    """The address of an organization; GitHubRefused when GitHub can have no such name."""
+    path = f"orgs/{_checked(owner)}"
+    return Address(path, f"organization {owner}", "organization_self_hosted_runners=write")
+
+
+def _checked(name: str) -> str:
+    if name in _DOTS or not _NAME.fullmatch(name):
+        raise _no_name(name)
+    return name
+
+
+def _no_name(name: str) -> GitHubRefused:
+    return GitHubRefused(
+        RefusalKind.INVALID_REQUEST,
+        f"{name[:120]!r} is not a name GitHub gives to owners or repositories; nothing was asked",
+    )
