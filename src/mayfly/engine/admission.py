@@ -1,0 +1,54 @@
+"""Admission: may this workflow job have a runner, and where is the runner registered?"""
+
+from mayfly.model.access import AccessRule, Admitted, Decision, Reason, Refused, Scope
+from mayfly.model.jobs import WorkflowJobEvent
+from mayfly.model.labels import Fit, fit
+from mayfly.model.pools import Convention, Pool, PoolScope
+from mayfly.ports import AccessRules
+
+
+class Admission:
+    """The pools' labels and the access rules, asked about one job."""
+
+    def __init__(
+        self, pools: tuple[Pool, ...], convention: Convention, access: AccessRules
+    ) -> None:
+        self._pools = pools
+        self._convention = convention
+        self._access = access
+
+    async def decide(self, event: WorkflowJobEvent) -> Decision:
+        """The decision by the rules as they are now; the same for the same rules."""
+        named = fit(event.labels, self._pools, self._convention)
+        if isinstance(named, Refused):
+            return named
+        if event.installation is None:
+            return Refused(
+                reason=Reason.NO_INSTALLATION,
+                sentence=f"the delivery names no installation of the GitHub App, so "
+                f"{event.full_name} cannot get a runner; is the webhook the App's own?",
+            )
+        rule = await self._access.find(event.owner, event.repository, named.pool.name)
+        return decided(event, named, rule)
+
+
+def decided(event: WorkflowJobEvent, named: Fit, rule: AccessRule | None) -> Decision:
+    """Admitted because of `rule`, or refused for want of one."""
+    pool = named.pool
+    if rule is None:
+        return Refused(
+            reason=Reason.NOT_ALLOWED,
+            sentence=f"no access rule lets {event.full_name} use pool {pool.name!r}; an operator "
+            f"can add one: mayfly access allow {event.full_name} {pool.name}",
+        )
+    return Admitted(
+        pool=pool.name, variant=named.variant, scope=scope_of(event, pool, rule), rule=str(rule)
+    )
+
+
+def scope_of(event: WorkflowJobEvent, pool: Pool, rule: AccessRule) -> Scope:
+    """Organization level only where the rule covers every repository there (R12)."""
+    wide = pool.scope is PoolScope.ORGANIZATION and event.owner_is_organization
+    if wide and rule.covers_owner:
+        return Scope(f"orgs/{event.owner}")
+    return Scope(f"repos/{event.full_name}")

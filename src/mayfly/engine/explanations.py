@@ -1,0 +1,100 @@
+"""Explanations: why a job waits, was refused, or got the runner it got."""
+
+import msgspec
+
+from mayfly.model.access import Refused
+from mayfly.model.demand import DemandGroup
+from mayfly.model.errors import NotFound
+from mayfly.model.jobs import JobId, JobState, WorkflowJob
+from mayfly.model.pools import Pool
+from mayfly.ports import Ledger, PoolUse
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """One job, one sentence, and the evidence for it."""
+
+    job_id: int
+    attempt: int
+    repository: str
+    name: str
+    labels: tuple[str, ...]
+    state: str
+    summary: str
+    facts: tuple[str, ...]
+
+
+class Explanations:
+    """Answers from the ledger alone."""
+
+    def __init__(self, ledger: Ledger, pools: tuple[Pool, ...]) -> None:
+        self._ledger = ledger
+        self._pools = {pool.name: pool for pool in pools}
+
+    async def explain(self, job_id: int) -> Explanation:
+        """The newest attempt of a job; NotFound when the ledger has none."""
+        attempts = await self._ledger.attempts(JobId(job_id))
+        if not attempts:
+            raise NotFound(
+                f"job {job_id} is not in the ledger: no delivery about it has arrived; "
+                "check the App's webhook and its recent deliveries at GitHub"
+            )
+        job = attempts[0]
+        summary, facts = await self._why(job)
+        event = job.event
+        return Explanation(
+            job_id=event.key.id,
+            attempt=event.key.attempt,
+            repository=event.full_name,
+            name=event.name,
+            labels=event.labels,
+            state=job.state.word,
+            summary=summary,
+            facts=(*facts, f"first heard of at {job.received_at:%Y-%m-%d %H:%M:%S} UTC"),
+        )
+
+    async def _why(self, job: WorkflowJob) -> tuple[str, list[str]]:
+        decision = job.decision
+        if isinstance(decision, Refused):
+            return f"refused: {decision.sentence}", [f"reason: {decision.reason.value}"]
+        facts = [f"admitted to pool {decision.pool} by {decision.rule}"]
+        match job.state:
+            case JobState.WAITING:
+                return "GitHub holds it back, for an approval or a concurrency limit", facts
+            case JobState.QUEUED:
+                summary, more = await self._waiting(job, decision.pool)
+                return summary, facts + more
+            case _:
+                return await self._began(job), facts
+
+    async def _waiting(self, job: WorkflowJob, pool_name: str) -> tuple[str, list[str]]:
+        pool, group = self._pools.get(pool_name), None
+        if job.group is not None:
+            group = await self._ledger.group(job.group)
+        if pool is None or group is None:
+            return f"waiting, but pool {pool_name!r} is not in mayfly.toml any more", []
+        use = (await self._ledger.pools()).get(pool_name, PoolUse(0, 0, 0))
+        ahead = await self._ledger.ahead(job)
+        facts = [
+            f"{ahead} older job(s) of the same repository and labels wait before it",
+            f"pool {pool.name}: {use.used} of {pool.max} runners in use, {use.open} to be made",
+            f"its group: {group.queued} queued, {group.supply} runner(s) on the way",
+        ]
+        return _bottleneck(ahead, pool, use, group), facts
+
+    async def _began(self, job: WorkflowJob) -> str:
+        event = job.event
+        verb = "running" if job.state is JobState.IN_PROGRESS else f"ended ({event.conclusion})"
+        if event.runner_name is None:
+            return f"{verb}; no runner took it"
+        claim = await self._ledger.named(event.runner_name)
+        if claim is None:
+            return f"{verb} on {event.runner_name}, which is not a runner of this Mayfly"
+        return f"{verb} on {event.runner_name}, made on machine {claim.machine}"
+
+
+def _bottleneck(ahead: int, pool: Pool, use: PoolUse, group: DemandGroup) -> str:
+    if group.supply > ahead:
+        return "a runner for it is being made"
+    if use.used >= pool.max:
+        return f"waiting: all {pool.max} runners of pool {pool.name} are in use"
+    return f"waiting for an executor of pool {pool.name} to take it; is one running?"

@@ -1,0 +1,138 @@
+"""Intake: a workflow job event becomes a decision and a row of the ledger, durable before 202."""
+
+import asyncio
+from typing import NamedTuple
+
+import msgspec
+
+from mayfly.engine.admission import Admission
+from mayfly.engine.doorbells import Doorbells
+from mayfly.engine.news import News
+from mayfly.model.access import Admitted, Decision
+from mayfly.model.demand import demand_for
+from mayfly.model.errors import MayflyError
+from mayfly.model.jobs import JobState, WorkflowJob, WorkflowJobEvent
+from mayfly.ports import Changes, Clock, Ledger
+from mayfly.telemetry import Telemetry
+
+LARGEST_BATCH = 256
+"""Events that share a transaction: as many as wait while one commits, and never unbounded."""
+PAGE = 500
+"""Queued jobs that are decided again in one transaction."""
+
+
+class _Waiting(NamedTuple):
+    job: WorkflowJob
+    recorded: asyncio.Future[None]
+
+
+class Intake:
+    """Concurrent callers share a transaction; a bad event fails alone."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        admission: Admission,
+        doorbells: Doorbells,
+        news: News,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._ledger = ledger
+        self._admission = admission
+        self._doorbells = doorbells
+        self._news = news
+        self._clock = clock
+        self._telemetry = telemetry
+        self._waiting: list[_Waiting] = []
+        self._recording: asyncio.Task[None] | None = None
+
+    async def submit(self, event: WorkflowJobEvent) -> Decision:
+        """Decide and record; durable when it returns. Idempotent."""
+        decision = await self._admission.decide(event)
+        job = judged(
+            WorkflowJob(event=event, decision=decision, group=None, received_at=self._clock.now())
+        )
+        waiting = _Waiting(job, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._recording is None:
+            self._recording = asyncio.create_task(self._record_waiting())
+        await waiting.recorded
+        return decision
+
+    async def review(self) -> None:
+        """Decide all queued jobs again, after the access rules have changed."""
+        page = await self._ledger.queued(PAGE)
+        while page:
+            jobs = [
+                judged(
+                    msgspec.structs.replace(job, decision=await self._admission.decide(job.event))
+                )
+                for job in page
+            ]
+            self._tell(await self._ledger.redecide(jobs))
+            page = await self._ledger.queued(PAGE, page[-1].key)
+
+    async def _record_waiting(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[:LARGEST_BATCH]
+                del self._waiting[:LARGEST_BATCH]
+                await self._record(batch)
+        finally:
+            self._recording = None
+
+    async def _record(self, batch: list[_Waiting]) -> None:
+        try:
+            changes = await self._ledger.record([waiting.job for waiting in batch])
+        except MayflyError as error:
+            _answer(batch, error)
+        except Exception as error:
+            if len(batch) == 1:
+                _answer(batch, error)
+                return
+            for waiting in batch:
+                await self._record([waiting])
+        else:
+            _answer(batch, None)
+            self._tell(changes)
+
+    def _tell(self, changes: Changes) -> None:
+        self._doorbells.ring(changes.pools)
+        for job in changes.jobs:
+            self._measure(job)
+            self._news.whisper(
+                _word(job),
+                job=job.key.id,
+                repository=job.event.full_name,
+                name=job.event.name,
+                state=job.state.word,
+                runner=job.event.runner_name,
+            )
+
+    def _measure(self, job: WorkflowJob) -> None:
+        if job.state <= JobState.QUEUED:
+            self._telemetry.job_decided(job.decision)
+        elif job.state is JobState.IN_PROGRESS and isinstance(job.decision, Admitted):
+            began = job.event.started_at or self._clock.now()
+            self._telemetry.job_started(job.decision.pool, began - job.event.created_at)
+
+
+def judged(job: WorkflowJob) -> WorkflowJob:
+    """The job in the demand group its decision puts it in."""
+    demand = demand_for(job)
+    return msgspec.structs.replace(job, group=demand.group if demand else None)
+
+
+def _word(job: WorkflowJob) -> str:
+    return "job.admitted" if isinstance(job.decision, Admitted) else "job.refused"
+
+
+def _answer(batch: list[_Waiting], error: Exception | None) -> None:
+    for waiting in batch:
+        if waiting.recorded.done():
+            continue
+        if error is None:
+            waiting.recorded.set_result(None)
+        else:
+            waiting.recorded.set_exception(error)

@@ -1,0 +1,26 @@
+"""The control plane in one piece, for whoever serves it."""
+
+from typing import NamedTuple
+
+from mayfly.engine.claims import Claims
+from mayfly.engine.explanations import Explanations
+from mayfly.engine.intake import Intake
+from mayfly.engine.news import News
+from mayfly.model.pools import Pool
+from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger
+
+
+class ControlPlane(NamedTuple):
+    """Built by the composition root, served by the web."""
+
+    pools: tuple[Pool, ...]
+    ledger: Ledger
+    access: AccessRules
+    bus: Bus
+    clock: Clock
+    github: GitHub
+    intake: Intake
+    claims: Claims
+    explanations: Explanations
+    news: News
+    runner_prefix: str = "mayfly"

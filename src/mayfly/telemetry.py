@@ -1,0 +1,326 @@
+"""What an operator watches: the logs' form and every metric, declared in one place."""
+
+import logging
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from mayfly.model.access import Admitted, Decision, Reason
+from mayfly.model.errors import GitHubRefused, RateLimited, RefusalKind, Transient
+from mayfly.model.runners import LIVE, ClaimState
+from mayfly.ports import PoolUse
+
+
+class WebhookResult(StrEnum):
+    """How a request to the webhook endpoint was answered."""
+
+    RECORDED = "recorded"
+    PING = "ping"
+    STAR = "star"
+    INSTALLATION = "installation"
+    IGNORED = "ignored"
+    UNAUTHENTIC = "unauthentic"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    NOT_JSON = "not_json"
+    WRONG_TYPE = "wrong_type"
+    WRONG_METHOD = "wrong_method"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+    DISCONNECTED = "disconnected"
+
+
+class Ignored(StrEnum):
+    """Why an authentic delivery changed nothing."""
+
+    UNKNOWN_EVENT = "unknown_event"
+    UNUSED_ACTION = "unused_action"
+    MALFORMED = "malformed"
+
+
+class Correction(StrEnum):
+    """What the reconciler put right; each is the trace of something that was lost or went wrong."""
+
+    DOORBELL_RUNG = "doorbell_rung"
+    COUNTERS_REPAIRED = "counters_repaired"
+    CLAIM_LOST = "claim_lost"
+    CLAIM_RELIEVED = "claim_relieved"
+    RUNNER_DELETED = "runner_deleted"
+    JOB_ADVANCED = "job_advanced"
+    DELIVERY_RECOVERED = "delivery_recovered"
+
+
+class GitHubFailure(StrEnum):
+    """GitHub's failures that are nobody's refusal."""
+
+    RATE_LIMITED = "rate_limited"
+    UNREACHABLE = "unreachable"
+
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Of `Telemetry.scrape`."""
+_WAITS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+"""Seconds: from a parked machine that answers at once to a pool that is too small."""
+_ENDS: Final = tuple(state for state in ClaimState if state not in LIVE)
+_ADMITTED: Final = "admitted"
+
+
+class Telemetry:
+    """Every metric of one control plane, in a registry of its own.
+
+    Label values are pools of mayfly.toml and members of enums, all created at start, so that a
+    series exists before its first event and no stranger can make a new one.
+    """
+
+    def __init__(
+        self,
+        pools: Iterable[str],
+        *,
+        registry: CollectorRegistry | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._pools = tuple(pools)
+        self._monotonic = monotonic
+        self._heard_at = monotonic()
+        self._declare_jobs()
+        self._declare_webhooks()
+        self._declare_corrections()
+        self._declare_pools()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+
+    def job_decided(self, decision: Decision) -> None:
+        """Admission has decided about a job it had not seen."""
+        word = _ADMITTED if isinstance(decision, Admitted) else decision.reason.value
+        self._job_decided.labels(word).inc()
+
+    def job_started(self, pool: str, waited: timedelta) -> None:
+        """A job of `pool` began on a runner, `waited` after GitHub queued it."""
+        self._job_waited.labels(pool).observe(max(0.0, waited.total_seconds()))
+
+    def runner_online(self, pool: str, after: timedelta) -> None:
+        """A claim of `pool` got its runner registered, `after` it was made."""
+        self._runner_online.labels(pool).observe(max(0.0, after.total_seconds()))
+
+    def claim_ended(self, pool: str, end: ClaimState) -> None:
+        """A claim of `pool` came to one of its ends."""
+        self._claim_ended.labels(pool, end.value).inc()
+
+    def corrected(self, correction: Correction, times: int = 1) -> None:
+        """The reconciler put something right."""
+        self._corrected.labels(correction.value).inc(times)
+
+    def doorbells_rung(self, pool: str, times: int = 1) -> None:
+        """Runner requests were published for `pool`."""
+        self._doorbell_rung.labels(pool).inc(times)
+
+    def webhook_answered(self, result: WebhookResult) -> None:
+        """The webhook endpoint has answered a request."""
+        self._answered[result].inc()
+
+    def delivery_received(self) -> None:
+        """GitHub has proven that it reaches us: an authentic delivery came in."""
+        self._heard_at = self._monotonic()
+
+    def delivery_ignored(self, reason: Ignored) -> None:
+        """An authentic delivery changed nothing."""
+        self._delivery_ignored.labels(reason.value).inc()
+
+    def github_refused(self, error: GitHubRefused | Transient) -> None:
+        """GitHub said no, or did not answer."""
+        self._github_refused.labels(_kind_of(error)).inc()
+
+    def pools_seen(self, uses: Mapping[str, PoolUse]) -> None:
+        """The ledger's totals, read just before a scrape."""
+        for name in self._pools:
+            use = uses.get(name, PoolUse(used=0, queued=0, open=0))
+            self._pool_used.labels(name).set(use.used)
+            self._pool_queued.labels(name).set(use.queued)
+            self._pool_open.labels(name).set(use.open)
+
+    def pools_unseen(self) -> None:
+        """The ledger did not answer: no figure is better than an old one."""
+        for gauge in (self._pool_used, self._pool_queued, self._pool_open):
+            for name in self._pools:
+                gauge.labels(name).set(math.nan)
+
+    def scrape(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _declare_jobs(self) -> None:
+        self._job_decided = self._counter(
+            "mayfly_job_decided_total",
+            "Workflow jobs by admission's decision.",
+            {"decision": (_ADMITTED, *(reason.value for reason in Reason))},
+        )
+        self._job_waited = self._histogram(
+            "mayfly_job_waited_seconds",
+            "How long a workflow job waited for its runner: queued at GitHub until in progress.",
+        )
+        self._runner_online = self._histogram(
+            "mayfly_runner_onlined_seconds",
+            "How long a claim took to become a registered runner.",
+        )
+        self._claim_ended = Counter(
+            "mayfly_claim_ended_total",
+            "Claims by how they ended.",
+            ("pool", "end"),
+            registry=self.registry,
+        )
+        for pool in self._pools:
+            for end in _ENDS:
+                self._claim_ended.labels(pool, end.value)
+
+    def _declare_webhooks(self) -> None:
+        received = self._counter(
+            "mayfly_webhook_answered_total",
+            "Requests to the webhook endpoint by result.",
+            {"result": [result.value for result in WebhookResult]},
+        )
+        self._answered = {result: received.labels(result.value) for result in WebhookResult}
+        self._delivery_ignored = self._counter(
+            "mayfly_delivery_ignored_total",
+            "Authentic deliveries that changed nothing, by reason.",
+            {"reason": [reason.value for reason in Ignored]},
+        )
+        age = Gauge(
+            "mayfly_delivery_missed_seconds",
+            "Seconds since the last authentic delivery, or since the start before the first.",
+            registry=self.registry,
+        )
+        age.set_function(lambda: self._monotonic() - self._heard_at)
+
+    def _declare_corrections(self) -> None:
+        self._corrected = self._counter(
+            "mayfly_reconciler_corrected_total",
+            "What the reconciler put right.",
+            {"correction": [correction.value for correction in Correction]},
+        )
+        self._doorbell_rung = self._counter(
+            "mayfly_doorbell_rung_total",
+            "Runner requests published on the bus.",
+            {"pool": self._pools},
+        )
+        kinds = [kind.value for kind in (*RefusalKind, *GitHubFailure)]
+        self._github_refused = self._counter(
+            "mayfly_github_refused_total",
+            "Calls that GitHub refused or did not answer, by kind.",
+            {"kind": kinds},
+        )
+
+    def _declare_pools(self) -> None:
+        self._pool_used = self._gauge("mayfly_pool_used_runners", "Slots of a pool in use.")
+        self._pool_queued = self._gauge("mayfly_pool_queued_jobs", "Admitted jobs that wait.")
+        self._pool_open = self._gauge(
+            "mayfly_pool_open_runners", "Runners still to be made: queued jobs without a claim."
+        )
+
+    def _counter(self, name: str, text: str, values: Mapping[str, Iterable[str]]) -> Counter:
+        ((label, members),) = values.items()
+        counter = Counter(name, text, (label,), registry=self.registry)
+        for member in members:
+            counter.labels(member)
+        return counter
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        histogram = Histogram(name, text, ("pool",), buckets=_WAITS, registry=self.registry)
+        for pool in self._pools:
+            histogram.labels(pool)
+        return histogram
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        gauge = Gauge(name, text, ("pool",), registry=self.registry)
+        for pool in self._pools:
+            gauge.labels(pool)
+        return gauge
+
+
+def _kind_of(error: GitHubRefused | Transient) -> str:
+    if isinstance(error, GitHubRefused):
+        return error.kind.value
+    if isinstance(error, RateLimited):
+        return GitHubFailure.RATE_LIMITED.value
+    return GitHubFailure.UNREACHABLE.value
+
+
+_SECRET: Final = re.compile(
+    r"(^|_)(token|secrets?|password|private_key|pem|jit_config|signature|authorization|headers?"
+    r"|body|payload|cookie)s?$",
+    re.IGNORECASE,
+)
+HIDDEN: Final = "…"
+
+
+def without_secrets(
+    _logger: object, _method: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor: fields whose name says secret keep their name and lose their value."""
+    for name, value in entry.items():
+        if _SECRET.search(name):
+            entry[name] = HIDDEN
+        elif isinstance(value, dict):
+            entry[name] = without_secrets(_logger, _method, dict(value))
+    return entry
+
+
+def configure_logs(*, json: bool, level: str = "info") -> None:
+    """One line an entry on standard error; what libraries log comes out in the same form.
+
+    Libraries are heard from warnings on: below that httpx, for one, writes addresses.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        without_secrets,
+    ]
+    last: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if json
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,  # so that tests can watch loggers that were used before
+    )
+    _adopt_libraries(shared, last)
+
+
+def _adopt_libraries(
+    shared: list[structlog.typing.Processor], last: list[structlog.typing.Processor]
+) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared, _as_event],
+            processors=[remove_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+
+
+def _as_event(
+    _logger: object, _method: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A library's sentence becomes a field, because our events have fixed names."""
+    entry["message"] = entry.get("event", "")
+    entry["event"] = "library.logged"
+    return entry
