@@ -1,0 +1,74 @@
+"""The whole HTTP side as one ASGI callable."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from litestar import Litestar
+from litestar.enums import ScopeType
+from litestar.types import Receive, Scope, Send
+
+from mayfly.engine.plane import ControlPlane
+from mayfly.github.secrets import Secret
+from mayfly.telemetry import Telemetry
+from mayfly.web import access_api, executor_api, openapi, operator_api, probes, problems
+from mayfly.web.callers import admitting
+from mayfly.web.injected import provided
+from mayfly.web.reflector import PATH, Reflector
+from mayfly.web.tokens import Role, Token, Tokens
+from mayfly.web.waits import Waits
+
+LONGEST_WAIT: Final = timedelta(seconds=30)
+"""Of a long poll: shorter than the idle time-out of common proxies, 60 s."""
+_LARGEST_REQUEST: Final = 64 * 1024
+"""Bytes of a request to the API; the largest order has less than 8 KiB."""
+
+
+class Front:
+    """Answers `/webhooks/github` itself and gives everything else to Litestar."""
+
+    def __init__(self, reflector: Reflector, api: Litestar, waits: Waits) -> None:
+        self._reflector = reflector
+        self._api = api
+        self._waits = waits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the application's lifespan, as ASGI."""
+        if scope["type"] == ScopeType.HTTP and scope["path"] == PATH:
+            await self._reflector(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
+
+    def end_waits(self) -> None:
+        """Long polls and streams end now, so that the server can stop."""
+        self._waits.end()
+
+
+def build(
+    plane: ControlPlane,
+    *,
+    secrets: Sequence[Secret | bytes],
+    tokens: Iterable[Token],
+    telemetry: Telemetry,
+    longest_wait: timedelta = LONGEST_WAIT,
+) -> Front:
+    """The app over `plane`; `secrets` are the webhook's, two while one is being replaced."""
+    known = Tokens(tokens)
+    waits = Waits()
+    api = Litestar(
+        route_handlers=[
+            probes.healthz,
+            probes.healthz_head,
+            probes.routes(admitting(known, Role.METRICS, Role.OPERATOR)),
+            executor_api.routes(admitting(known, Role.EXECUTOR)),
+            operator_api.routes(admitting(known, Role.OPERATOR)),
+            access_api.routes(admitting(known, Role.OPERATOR)),
+        ],
+        dependencies=provided(plane, telemetry, waits, longest_wait),
+        exception_handlers=problems.handlers(plane.clock),
+        openapi_config=openapi.config(admitting(known, *Role)),
+        request_max_body_size=_LARGEST_REQUEST,
+        logging_config=None,  # structlog is configured by `telemetry.configure_logs`
+        debug=False,
+    )
+    return Front(Reflector(plane, secrets, telemetry), api, waits)
