@@ -1,0 +1,1 @@
+"""What is measured, against what: figures are printed with their ratios, never asserted."""

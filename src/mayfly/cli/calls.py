@@ -1,0 +1,99 @@
+"""Calls to a control plane's operator API, for commands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import httpx
+import msgspec
+
+from mayfly.cli.environment import read_secret, variable
+from mayfly.model.errors import InvalidSettings, NotFound, Permanent, Transient, Unauthentic
+
+T = TypeVar("T")
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+_PATIENCE = httpx.Timeout(30.0, connect=5.0)
+
+
+def get(path: str, kind: type[T], **params: str | int | bool | None) -> T:
+    """GET, decoded as `kind`."""
+    return msgspec.json.decode(_call("GET", path, params=params).content, type=kind)
+
+
+def put(path: str, body: object) -> None:
+    """PUT a JSON body."""
+    _call("PUT", path, json=body)
+
+
+def delete(path: str, **params: str | int | bool | None) -> None:
+    """DELETE."""
+    _call("DELETE", path, params=params)
+
+
+def lines(path: str) -> Iterator[str]:
+    """The lines of an endless answer."""
+    with _client() as client:
+        try:
+            with client.stream("GET", path, timeout=httpx.Timeout(5.0, read=None)) as response:
+                if response.is_error:
+                    response.read()
+                    _refused(response)
+                yield from response.iter_lines()
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+
+
+def _call(method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own options
+    params = options.pop("params", {})
+    given = {name: value for name, value in params.items() if value is not None}
+    options["params"] = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in given.items()
+    }
+    with _client() as client:
+        try:
+            response = client.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+    if response.is_error:
+        _refused(response)
+    return response
+
+
+def _client() -> httpx.Client:
+    headers = {"authorization": f"Bearer {_token()}"}
+    return httpx.Client(base_url=_url(), headers=headers, timeout=_PATIENCE)
+
+
+def _url() -> str:
+    return variable("MAYFLY_URL") or DEFAULT_URL
+
+
+def _token() -> str:
+    if token := variable("MAYFLY_TOKEN"):
+        return token
+    if path := variable("MAYFLY_TOKEN_FILE"):
+        return read_secret(Path(path), "an operator's token")
+    raise InvalidSettings(
+        "set MAYFLY_TOKEN_FILE or MAYFLY_TOKEN to an operator's token; "
+        "`mayfly token new NAME --role operator` makes one"
+    )
+
+
+def _unreachable(error: httpx.TransportError) -> Transient:
+    reason = str(error) or type(error).__name__
+    return Transient(
+        f"no control plane answers at {_url()} ({reason}); "
+        "start it with `mayfly serve` or set MAYFLY_URL"
+    )
+
+
+def _refused(response: httpx.Response) -> NoReturn:
+    try:
+        problem: dict[str, Any] = response.json()
+    except ValueError:
+        problem = {}
+    sentence = str(problem.get("detail") or problem.get("title") or f"HTTP {response.status_code}")
+    kind = {401: Unauthentic, 403: Unauthentic, 404: NotFound, 503: Transient}
+    raise kind.get(response.status_code, Permanent)(sentence)

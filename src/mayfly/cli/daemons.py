@@ -1,0 +1,102 @@
+"""`mayfly serve`, `executor`, `simulator` and `demo`: the commands that keep running."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mayfly.cli.failures import as_sentences
+
+
+def serve(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The settings file.")] = Path(
+        "mayfly.toml"
+    ),
+) -> None:
+    """Run the control plane until SIGTERM or Ctrl-C; what was accepted is finished first."""
+    with as_sentences():
+        import uvloop
+
+        from mayfly.cli.serving import serve_forever
+        from mayfly.cli.settings import load
+
+        uvloop.run(serve_forever(load(config)))
+
+
+def executor(
+    pool: Annotated[str, typer.Option(help="The pool to serve.")],
+    url: Annotated[
+        str, typer.Option("--url", envvar="MAYFLY_URL", help="The control plane.")
+    ] = "http://127.0.0.1:8080",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="MAYFLY_TOKEN_FILE", help="The executor's token; or MAYFLY_TOKEN."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="[runner] settings of this machine.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="One job, then exit.")] = False,
+    variant: Annotated[list[str] | None, typer.Option(help="Served; may be repeated.")] = None,
+    machine: Annotated[str | None, typer.Option(help="Default: the host's name.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Slots and fresh directories.")] = None,
+) -> None:
+    """Serve a pool on this machine: one fresh runner for each claim, cleaned up afterwards.
+
+    Exit codes: 0 job done, 1 internal error, 2 wrong settings, 42 told to shut down,
+    with --once otherwise the runner's own code.
+    """
+    with as_sentences():
+        from mayfly.cli.executing import execute
+
+        code = execute(
+            pool=pool,
+            url=url,
+            token_file=token_file,
+            config=config,
+            once=once,
+            variants=tuple(variant or ()),
+            machine=machine,
+            state_dir=state_dir,
+        )
+    raise typer.Exit(code)
+
+
+def simulator(
+    webhook_url: Annotated[str | None, typer.Option(help="Where deliveries go.")] = None,
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8070,
+    app_key: Annotated[
+        Path, typer.Option(help="The App's private key; made when there is none.")
+    ] = Path("simulator-app.pem"),
+    webhook_secret_file: Annotated[
+        Path, typer.Option(help="The webhook's secret; made when there is none.")
+    ] = Path("simulator-webhook-secret"),
+    workflow: Annotated[
+        list[Path] | None, typer.Option(help="Dispatched at start; may be repeated.")
+    ] = None,
+    owner: Annotated[str, typer.Option(help="Has the App installed.")] = "octo-org",
+    repository: Annotated[list[str] | None, typer.Option(help="Of the owner.")] = None,
+) -> None:
+    """Run GitHub in a box on loopback: for trying out, for tests, never for real jobs."""
+    with as_sentences():
+        from mayfly.cli.simulating import simulate
+
+        simulate(
+            webhook_url=webhook_url,
+            port=port,
+            app_key=app_key,
+            secret_file=webhook_secret_file,
+            workflows=tuple(workflow or ()),
+            owner=owner,
+            repositories=tuple(repository or ("octo-repo",)),
+        )
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the work directory.")] = False,
+) -> None:
+    """Run 8 workflow jobs end to end on this machine, against a simulated GitHub."""
+    with as_sentences():
+        from mayfly.cli.demo import run_demo
+
+        code = run_demo(keep=keep)
+    raise typer.Exit(code)

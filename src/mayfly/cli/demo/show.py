@@ -1,0 +1,109 @@
+"""The demo from start to end: set up, dispatch, watch, check, clean up."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import msgspec
+from rich.console import Console
+
+from mayfly.cli.demo import stage
+from mayfly.cli.demo.screen import Screen, closing_table, screen, status
+from mayfly.cli.demo.script import SCRIPT, Part
+from mayfly.cli.demo.stage import Stage
+from mayfly.model.errors import Transient
+from mayfly.web.views import JobView
+
+LONGEST_SECONDS = 120.0
+LOOK_SECONDS = 0.2
+
+
+def run_demo(*, keep: bool) -> int:
+    """0 when every job ended as scripted and nothing is left."""
+    console = Console()
+    console.print("Mayfly demo: a simulated GitHub, a control plane and 2 parked executors, here.")
+    with stage.directory(keep=keep) as made:
+        jobs, left = asyncio.run(_play(made, console))
+        left += stage.leftovers(made)
+        if keep:
+            console.print(f"kept: {made}")
+    closing_table(console, jobs)
+    wrong = _unlike_script(jobs) + [f"left behind: {what}" for what in left]
+    for sentence in wrong:
+        console.print(f"not as it should be: {sentence}")
+    if not wrong:
+        console.print(
+            f"{sum(job.runner is not None for job in jobs)} jobs ran, each on its own runner; "
+            f"{sum(job.decision != 'admitted' for job in jobs)} were refused; nothing is left.\n"
+            "Next: docs/tutorial.md takes you to your own GitHub App; "
+            "`mayfly config example` prints the settings."
+        )
+    return 1 if wrong else 0
+
+
+async def _play(made: Path, console: Console) -> tuple[list[JobView], list[str]]:
+    async with stage.set_up(made) as ready:
+        order: dict[int, int] = {}
+        for place, part in enumerate(SCRIPT):
+            dispatched = ready.simulator.dispatch(part.owner, part.repository, part.workflow)
+            order.update(dict.fromkeys(dispatched.job_ids, place))
+        with screen(console) as shown:
+            jobs = await _watched(ready, shown, order)
+        left = await _runners_left(ready)
+    return jobs, left
+
+
+async def _watched(ready: Stage, shown: Screen, order: dict[int, int]) -> list[JobView]:
+    """The jobs, once every admitted one has ended and every other one is refused."""
+    headers = {"authorization": f"Bearer {ready.operator_token}"}
+    try:
+        async with (
+            asyncio.timeout(LONGEST_SECONDS),
+            httpx.AsyncClient(base_url=ready.url, headers=headers) as client,
+        ):
+            while True:
+                answer = (await client.get("/v1/jobs")).raise_for_status()
+                jobs = msgspec.json.decode(answer.content, type=list[JobView])
+                jobs.sort(key=lambda job: order.get(job.id, len(order)))
+                shown.show(jobs)
+                if len(jobs) == len(order) and all(_ended(job) for job in jobs):
+                    return jobs
+                await asyncio.sleep(LOOK_SECONDS)
+    except TimeoutError as error:
+        raise Transient(f"the jobs did not end within {LONGEST_SECONDS:.0f} s") from error
+
+
+def _ended(job: JobView) -> bool:
+    return job.decision != "admitted" or job.state == "completed"
+
+
+async def _runners_left(ready: Stage) -> list[str]:
+    """Names of runners the simulated GitHub still has, after a moment for the last to leave."""
+    async with httpx.AsyncClient(base_url=ready.simulator.url) as client:
+        for _ in range(20):
+            answer = (await client.get("/_simulator/state")).raise_for_status()
+            names = [str(runner["name"]) for runner in answer.json()["runners"]]
+            if not names:
+                return []
+            await asyncio.sleep(LOOK_SECONDS)
+    return [f"runner {name} at the simulator" for name in names]
+
+
+def _unlike_script(jobs: Sequence[JobView]) -> list[str]:
+    """What ended otherwise than scripted."""
+    by_name = {(job.repository, job.name): job for job in jobs}
+    return [
+        f"{part.job} of {part.owner}/{part.repository}: {_found(by_name, part)}"
+        for part in SCRIPT
+        if not _as_scripted(by_name.get((f"{part.owner}/{part.repository}", part.job)), part)
+    ]
+
+
+def _as_scripted(job: JobView | None, part: Part) -> bool:
+    return job is not None and (job.decision, job.conclusion) == (part.decision, part.result)
+
+
+def _found(by_name: dict[tuple[str, str], JobView], part: Part) -> str:
+    job = by_name.get((f"{part.owner}/{part.repository}", part.job))
+    return f"expected {part.result or part.decision}, got {status(job) if job else 'nothing'}"

@@ -1,0 +1,61 @@
+"""Files and environment variables: the only place that reads either; imports stay light."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mayfly.model.errors import InvalidSettings
+
+T = TypeVar("T")
+
+
+def variable(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """An environment variable, None when unset or empty."""
+    return environment.get(name) or None
+
+
+def read_secret(path: Path, what: str) -> str:
+    """The text of a secret's file, without the white space around it."""
+    try:
+        secret = path.read_text("utf-8").strip()
+    except UnicodeDecodeError:
+        raise InvalidSettings(f"{path} is not text; put {what} there") from None
+    except OSError as error:
+        raise InvalidSettings(f"cannot read {what} from {path}: {error.strerror}") from error
+    if not secret:
+        raise InvalidSettings(f"{path} is empty; put {what} there")
+    return secret
+
+
+def decoded(path: Path, kind: type[T]) -> T:
+    """A TOML file as `kind`; InvalidSettings says which word is wrong."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InvalidSettings(
+            f"there is no {path}; `mayfly config example` prints a file to start from"
+        ) from error
+    except OSError as error:
+        raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return msgspec.toml.decode(text, type=kind, dec_hook=path_hook)
+    except msgspec.ValidationError as error:
+        raise InvalidSettings(f"{path}: {_located(str(error))}") from error
+    except ValueError as error:
+        raise InvalidSettings(f"{path} is not valid TOML: {error}") from error
+
+
+def path_hook(kind: type, value: object) -> object:
+    """msgspec's hook for types TOML does not have."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"{kind} is not a type of a settings file")
+
+
+def _located(message: str) -> str:
+    """msgspec's "REASON - at `$.pools[0].max`" with the place first."""
+    reason, _, place = message.partition(" - at `$")
+    return f"{place.rstrip('`').lstrip('.')}: {reason}" if place else reason

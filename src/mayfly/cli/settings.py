@@ -1,0 +1,173 @@
+"""mayfly.toml and the environment: loaded and validated once, secrets by file or environment."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mayfly.cli.environment import decoded, read_secret, variable
+from mayfly.github.app import Settings as GitHubSettings
+from mayfly.github.secrets import Secret
+from mayfly.github.tokens import read_key
+from mayfly.model.access import AccessRule
+from mayfly.model.deadlines import Deadlines
+from mayfly.model.errors import InvalidSettings
+from mayfly.model.pools import Convention, Pool, checked
+from mayfly.web.tokens import Token
+from mayfly.web.tokens import checked as checked_tokens
+
+KEY_VARIABLE = "MAYFLY_GITHUB_PRIVATE_KEY"
+SECRET_VARIABLES = ("MAYFLY_WEBHOOK_SECRET", "MAYFLY_WEBHOOK_SECRET_OLD")
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[server]`: where the control plane listens."""
+
+    host: str = "127.0.0.1"
+    """Loopback by default: put a TLS proxy in front before the world may reach it."""
+    port: int = 8080
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[store]`: where the ledger is kept."""
+
+    backend: str = "sql"
+    url: str = "sqlite:///mayfly.sqlite"
+    """Relative to the working directory."""
+
+
+class BusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[bus]`: where runner requests wait."""
+
+    backend: str = "sql"
+    url: str | None = None
+    """Default: the store's."""
+
+
+class GitHubTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[github]`: which App, on which GitHub."""
+
+    app_id: str | int
+    """The App's id or client id."""
+    api_url: str = "https://api.github.com"
+    """`https://HOST/api/v3` for GitHub Enterprise Server."""
+    private_key_file: Path | None = None
+    """The App's .pem; or its text in MAYFLY_GITHUB_PRIVATE_KEY."""
+    webhook_secret_files: tuple[Path, ...] = ()
+    """One, or two while one replaces the other; or MAYFLY_WEBHOOK_SECRET and …_OLD."""
+    mints_per_minute: int = 180
+    """Per installation; GitHub's own limit is 180."""
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[labels]`: how labels name a pool."""
+
+    convention: Convention = Convention.SEQUENCE
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[access]]`: a rule that cannot be changed at run time."""
+
+    owner: str
+    pool: str
+    repository: str | None = None
+    """Left out: every repository of the owner."""
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[log]`: what is written to standard error."""
+
+    json: bool = True
+    level: str = "info"
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """mayfly.toml."""
+
+    github: GitHubTable
+    pools: tuple[Pool, ...]
+    server: Server = Server()
+    store: Store = Store()
+    bus: BusTable = BusTable()
+    labels: Labels = Labels()
+    access: tuple[Access, ...] = ()
+    tokens: tuple[Token, ...] = ()
+    deadlines: Deadlines = Deadlines()
+    log: Log = Log()
+    runner_prefix: str = "mayfly"
+    """Runners are called PREFIX-CLAIM-GENERATION. One prefix for each Mayfly on a GitHub."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the control plane runs with: the file, checked, and its secrets."""
+
+    file: File
+    pools: tuple[Pool, ...]
+    rules: tuple[AccessRule, ...]
+    github: GitHubSettings
+    webhook_secrets: tuple[Secret, ...]
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of `path`; InvalidSettings says which word of which file is wrong."""
+    file = decoded(path, File)
+    pools = checked(file.pools, file.labels.convention)
+    checked_tokens(file.tokens)
+    if not pools:
+        raise InvalidSettings(f'{path}: there is no pool; add [[pools]] with name = "…"')
+    return Settings(
+        file=file,
+        pools=pools,
+        rules=tuple(_rule(access, pools, path) for access in file.access),
+        github=_github(file.github, environment),
+        webhook_secrets=_webhook_secrets(file.github, environment),
+    )
+
+
+def _rule(access: Access, pools: tuple[Pool, ...], path: Path) -> AccessRule:
+    pool = next((pool for pool in pools if pool.name.lower() == access.pool.lower()), None)
+    if pool is None:
+        known = ", ".join(pool.name for pool in pools)
+        raise InvalidSettings(
+            f"{path}: [[access]] for {access.owner} names pool {access.pool!r}; known: {known}"
+        )
+    owner, _, inner = access.owner.partition("/")
+    if inner and access.repository:
+        raise InvalidSettings(f"{path}: [[access]] names the repository of {owner} twice")
+    return AccessRule(
+        label=pool.name, owner=owner, repository=access.repository or inner or None, declared=True
+    )
+
+
+def _github(table: GitHubTable, environment: Mapping[str, str]) -> GitHubSettings:
+    key = read_key(
+        table.private_key_file, variable(KEY_VARIABLE, environment), variable=KEY_VARIABLE
+    )
+    return GitHubSettings(
+        app_id=str(table.app_id),
+        private_key=key,
+        api_url=table.api_url,
+        mints_per_minute=table.mints_per_minute,
+    )
+
+
+def _webhook_secrets(table: GitHubTable, environment: Mapping[str, str]) -> tuple[Secret, ...]:
+    found = [read_secret(path, "the webhook's secret") for path in table.webhook_secret_files]
+    found += [secret for name in SECRET_VARIABLES if (secret := variable(name, environment))]
+    if not found:
+        raise InvalidSettings(
+            "the webhook's secret is missing; name its file in [github] webhook_secret_files "
+            f"or set {SECRET_VARIABLES[0]}"
+        )
+    return tuple(Secret(secret) for secret in found)
+
+
+def as_toml(token: Token) -> str:
+    """The `[[tokens]]` entry for a token."""
+    fields: dict[str, Any] = {"name": token.name, "role": token.role.value, "sha256": token.sha256}
+    if token.pools:
+        fields["pools"] = list(token.pools)
+    lines = [f"{name} = {msgspec.json.encode(value).decode()}" for name, value in fields.items()]
+    return "\n".join(["[[tokens]]", *lines])

@@ -1,0 +1,52 @@
+"""Running the simulator in the foreground, with a key and a secret the control plane can read."""
+
+from pathlib import Path
+from secrets import token_hex
+
+from cryptography.hazmat.primitives import serialization
+
+from mayfly.cli.environment import read_secret
+from mayfly.github.tokens import read_key, rsa_key
+from mayfly.model.errors import InvalidSettings
+from mayfly.simulator import Account, Settings, generate_app_key, run
+
+
+def simulate(
+    *,
+    webhook_url: str | None,
+    port: int,
+    app_key: Path,
+    secret_file: Path,
+    workflows: tuple[str | Path, ...],
+    owner: str,
+    repositories: tuple[str, ...],
+) -> None:
+    """Until interrupted. Files that are missing are made, readable by their owner only."""
+    if not app_key.exists():
+        _write(app_key, generate_app_key()[0])
+    if not secret_file.exists():
+        _write(secret_file, token_hex(32))
+    settings = Settings(
+        port=port,
+        app_public_key=_public(app_key),
+        webhook_url=webhook_url,
+        webhook_secret=read_secret(secret_file, "the webhook's secret"),
+        accounts=(Account(login=owner, repositories=repositories),),
+        workflows=tuple(str(path) for path in workflows),
+    )
+    run(settings)
+
+
+def _public(path: Path) -> str:
+    key = rsa_key(read_key(path, None), str(path)).public_key()
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.touch(mode=0o600)
+        path.write_text(text)
+    except OSError as error:
+        raise InvalidSettings(f"cannot write {path}: {error.strerror}") from error
