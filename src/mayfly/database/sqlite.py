@@ -210,7 +210,7 @@ def _path(url: str) -> str:
 
 
 def _engine(path: str, begin: str, busy_seconds: float) -> Engine:
-    engine = create_engine(URL.create("sqlite", database=path))
+    engine = create_engine(URL.create("sqlite", database=path), hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, _record: object) -> None:

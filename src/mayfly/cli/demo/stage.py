@@ -151,12 +151,13 @@ def _secret(made: Path, name: str, text: str) -> Path:
 def _runner_command(made: Path) -> str:
     """The simulated runner under an interpreter that the jobs' user can run."""
     program = runner_program(made / "runner")
-    return msgspec.json.encode([_interpreter(), str(program)]).decode().strip("[]") + (
+    return msgspec.json.encode([interpreter(), str(program)]).decode().strip("[]") + (
         ', "--jitconfig-stdin"'
     )
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
+    """A Python the jobs' user can run."""
     candidates = [os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"]
     if os.geteuid() != 0:
         return candidates[0]
