@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from mayfly.model.access import AccessRule, Scope
+from mayfly.model.changes import Changes, Due, Mint, PoolUse
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobKey, WorkflowJob, WorkflowJobEvent
@@ -64,52 +65,6 @@ class AccessRules(Protocol):
         """Whether there was such a rule. Permanent when mayfly.toml declares it."""
 
 
-class Touch(NamedTuple):
-    """What a change means for one pool: reasons to ring."""
-
-    opened: int
-    """Runners newly needed."""
-    freed: int
-    """Slots newly free."""
-    used: int
-    open: int
-
-
-class Changes(NamedTuple):
-    """What one transaction did."""
-
-    jobs: Sequence[WorkflowJob] = ()
-    claims: Sequence[Claim] = ()
-    pools: Mapping[str, Touch] = {}
-
-
-class Mint(NamedTuple):
-    """Leave to mint one generation of a claim's runner; `older` names are to be deleted first."""
-
-    claim: Claim
-    group: DemandGroup
-    name: str
-    older: Sequence[Registration]
-
-
-class Due(NamedTuple):
-    """What the clock asks for now, each list bounded."""
-
-    looks: Sequence[tuple[Registration, Claim, DemandGroup]]
-    """Names to delete at GitHub: ended, silent, or registered and not needed."""
-    silent: Sequence[Claim]
-    surplus: Sequence[Claim]
-    """Claimed, not registered, and not needed."""
-
-
-class PoolUse(NamedTuple):
-    """Totals of one pool."""
-
-    used: int
-    queued: int
-    open: int
-
-
 class Ledger(Protocol):
     """The truth: jobs, groups, claims, registrations. Each verb is one durable transaction.
 
@@ -134,6 +89,9 @@ class Ledger(Protocol):
 
     async def registered(self, claim: ClaimId, generation: int, github_id: int) -> None:
         """GitHub has minted (R4.4). StaleClaim when another generation or state came first."""
+
+    async def refused(self, claim: ClaimId, sentence: str) -> Changes:
+        """GitHub refused to mint: the claim failed, and its group waits before the next try."""
 
     async def heartbeat(self, claim: ClaimId, boot: str) -> Order:
         """Heard of it; STOP when it has ended or runs a refused job. StaleClaim: another boot."""

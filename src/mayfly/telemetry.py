@@ -17,9 +17,9 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from mayfly.model.access import Admitted, Decision, Reason
+from mayfly.model.changes import PoolUse
 from mayfly.model.errors import GitHubRefused, RateLimited, RefusalKind, Transient
 from mayfly.model.runners import LIVE, ClaimState
-from mayfly.ports import PoolUse
 
 
 class WebhookResult(StrEnum):
@@ -53,12 +53,9 @@ class Correction(StrEnum):
     """What the reconciler put right; each is the trace of something that was lost or went wrong."""
 
     DOORBELL_RUNG = "doorbell_rung"
-    COUNTERS_REPAIRED = "counters_repaired"
     CLAIM_LOST = "claim_lost"
     CLAIM_RELIEVED = "claim_relieved"
     RUNNER_DELETED = "runner_deleted"
-    JOB_ADVANCED = "job_advanced"
-    DELIVERY_RECOVERED = "delivery_recovered"
 
 
 class GitHubFailure(StrEnum):

@@ -33,7 +33,7 @@ def executor(
         typer.Option(envvar="MAYFLY_TOKEN_FILE", help="The executor's token; or MAYFLY_TOKEN."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="[runner] settings of this machine.")
+        Path | None, typer.Option("--config", "-c", help="How this machine runs a runner.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="One job, then exit.")] = False,
     variant: Annotated[list[str] | None, typer.Option(help="Served; may be repeated.")] = None,

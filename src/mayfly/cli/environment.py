@@ -11,8 +11,10 @@ from mayfly.model.errors import InvalidSettings
 
 T = TypeVar("T")
 
+ENVIRONMENT: Mapping[str, str] = os.environ
 
-def variable(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
+
+def variable(name: str, environment: Mapping[str, str] = ENVIRONMENT) -> str | None:
     """An environment variable, None when unset or empty."""
     return environment.get(name) or None
 
@@ -30,14 +32,12 @@ def read_secret(path: Path, what: str) -> str:
     return secret
 
 
-def decoded(path: Path, kind: type[T]) -> T:
-    """A TOML file as `kind`; InvalidSettings says which word is wrong."""
+def decoded(path: Path, kind: type[T], hint: str) -> T:
+    """A TOML file as `kind`; InvalidSettings says which word is wrong, or gives the `hint`."""
     try:
         text = path.read_bytes()
     except FileNotFoundError as error:
-        raise InvalidSettings(
-            f"there is no {path}; `mayfly config example` prints a file to start from"
-        ) from error
+        raise InvalidSettings(f"there is no {path}; {hint}") from error
     except OSError as error:
         raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
     try:

@@ -1,7 +1,6 @@
 """Running an executor with the driver its machine's settings name."""
 
 import asyncio
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,23 @@ from typing import Any
 import msgspec
 
 from mayfly import executor
-from mayfly.cli.environment import decoded, path_hook, read_secret, variable
+from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret, variable
 from mayfly.drivers import process
 from mayfly.executor import Settings, Token, default_state_dir
 from mayfly.model.errors import InvalidSettings
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[executor]`: how it reaches the control plane, and how patient it is."""
+
+    ca_file: Path | None = None
+    """Certificates to trust instead of the usual ones."""
+    plain_http: bool = False
+    """Allow http:// to another host, where the token could be read on the way."""
+    idle_seconds: float | None = None
+    """Exit with 0 when nothing came for so long; unset: wait for ever."""
+    prepare_timeout_seconds: float = 900.0
+    """From the claim to the registration; 15 min, so that a board can boot."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,6 +32,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     runner: dict[str, Any]
     """`[runner]`: the settings of the process driver."""
+    executor: Tuning = Tuning()
 
 
 def execute(
@@ -43,26 +56,36 @@ def execute(
             "the executor has no token; give --token-file or MAYFLY_TOKEN. "
             "`mayfly token new NAME --role executor --pool POOL` makes one"
         )
+    file = _file(config)
+    tuning = file.executor
     settings = Settings(
         server=url,
         pool=pool,
         token=Token(secret),
-        state_dir=state_dir or default_state_dir(os.environ),
+        state_dir=state_dir or default_state_dir(ENVIRONMENT),
         machine=machine,
         variants=variants,
         once=once,
+        ca_file=tuning.ca_file,
+        plain_http=tuning.plain_http,
+        idle_seconds=tuning.idle_seconds,
+        prepare_timeout_seconds=tuning.prepare_timeout_seconds,
     )
-    return asyncio.run(executor.run(settings, partial(process.open_driver, _runner(config))))
+    open_driver = partial(process.open_driver, _runner(file, config))
+    return asyncio.run(executor.run(settings, open_driver))
 
 
-def _runner(config: Path | None) -> process.Settings:
+def _file(config: Path | None) -> File:
     if config is None:
         raise InvalidSettings(
             "the executor does not know its runner; give --config FILE with "
             '[runner] command = ["bin/Runner.Listener", "run"] and template = "DIRECTORY"'
         )
-    runner = decoded(config, File).runner
+    return decoded(config, File, 'write one with [runner] command = ["…"]')
+
+
+def _runner(file: File, config: Path | None) -> process.Settings:
     try:
-        return msgspec.convert(runner, process.Settings, dec_hook=path_hook)
+        return msgspec.convert(file.runner, process.Settings, dec_hook=path_hook)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{config}: [runner] {error}") from error

@@ -1,13 +1,12 @@
 """mayfly.toml and the environment: loaded and validated once, secrets by file or environment."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mayfly.cli.environment import decoded, read_secret, variable
+from mayfly.cli.environment import ENVIRONMENT, decoded, read_secret, variable
 from mayfly.github.app import Settings as GitHubSettings
 from mayfly.github.secrets import Secret
 from mayfly.github.tokens import read_key
@@ -110,9 +109,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_secrets: tuple[Secret, ...]
 
 
-def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
     """The settings of `path`; InvalidSettings says which word of which file is wrong."""
-    file = decoded(path, File)
+    file = decoded(path, File, "`mayfly config example` prints one to start from")
     pools = checked(file.pools, file.labels.convention)
     checked_tokens(file.tokens)
     if not pools:

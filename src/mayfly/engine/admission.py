@@ -1,5 +1,7 @@
 """Admission: may this workflow job have a runner, and where is the runner registered?"""
 
+from functools import lru_cache
+
 from mayfly.model.access import AccessRule, Admitted, Decision, Reason, Refused, Scope
 from mayfly.model.jobs import WorkflowJobEvent
 from mayfly.model.labels import Fit, fit
@@ -13,13 +15,13 @@ class Admission:
     def __init__(
         self, pools: tuple[Pool, ...], convention: Convention, access: AccessRules
     ) -> None:
-        self._pools = pools
-        self._convention = convention
+        # Labels come from strangers, so what is remembered of them is bounded.
+        self._fit = lru_cache(maxsize=1024)(lambda labels: fit(labels, pools, convention))
         self._access = access
 
     async def decide(self, event: WorkflowJobEvent) -> Decision:
         """The decision by the rules as they are now; the same for the same rules."""
-        named = fit(event.labels, self._pools, self._convention)
+        named = self._fit(event.labels)
         if isinstance(named, Refused):
             return named
         if event.installation is None:

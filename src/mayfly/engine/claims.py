@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from mayfly.engine.admission import Admission
+from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.looks import delete_at_github
 from mayfly.engine.news import News
 from mayfly.model.access import Admitted
+from mayfly.model.changes import Mint
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import GitHubRefused, NotFound, RefusalKind, StaleClaim, Transient
@@ -32,7 +34,7 @@ from mayfly.model.runners import (
     Sighting,
     runner_name,
 )
-from mayfly.ports import Bus, Clock, GitHub, Ledger, Mint
+from mayfly.ports import Bus, Clock, GitHub, Ledger
 from mayfly.telemetry import Telemetry
 
 Record = Callable[[WorkflowJobEvent], Awaitable[object]]
@@ -64,7 +66,7 @@ class Claims:
         self._github = github
         self._admission = admission
         self._record = record
-        self._doorbells = doorbells
+        self._aftermath = Aftermath(doorbells, news, telemetry, clock)
         self._news = news
         self._telemetry = telemetry
         self._deadlines = deadlines
@@ -118,6 +120,7 @@ class Claims:
             )
             if refused.kind is RefusalKind.NAME_EXISTS:
                 raise Transient(f"the name {mint.name} is taken; the next one will do") from refused
+            self._aftermath.follow(await self._ledger.refused(claim, str(refused)))
             raise
         try:
             await self._ledger.registered(claim, mint.claim.generation, minted.github_id)
@@ -155,23 +158,14 @@ class Claims:
     async def finish(self, claim_id: ClaimId, order: FinishOrder) -> None:
         """The executor's last word. Idempotent."""
         changes = await self._ledger.finish(claim_id, order.boot, order.outcome, order.detail)
-        self._doorbells.ring(changes.pools)
-        for claim in changes.claims:
-            self._telemetry.claim_ended(claim.pool, claim.state)
-            self._news.publish(
-                "claim.ended",
-                claim=claim.id,
-                pool=claim.pool,
-                state=claim.state.value,
-                detail=claim.detail,
-            )
+        self._aftermath.follow(changes)
 
     async def _delete_older(self, mint: Mint) -> None:
         """A reply was lost: what it registered must not take a job beside the new one (R4.2)."""
         for older in mint.older:
             sighting = await delete_at_github(self._github, older, mint.group)
             changes = await self._ledger.saw(older.name, sighting)
-            self._doorbells.ring(changes.pools)
+            self._aftermath.follow(changes)
             if sighting is Sighting.BUSY:
                 raise StaleClaim(f"runner {older.name} of this claim is at work already")
 
@@ -184,7 +178,7 @@ class Claims:
         )
         sighting = await delete_at_github(self._github, minted, mint.group)
         changes = await self._ledger.saw(mint.name, sighting)
-        self._doorbells.ring(changes.pools)
+        self._aftermath.follow(changes)
 
     async def _job_on(
         self, claim: Claim, group: DemandGroup, order: StartedOrder

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from mayfly.model.changes import Touch
 from mayfly.model.demand import doorbells
 from mayfly.model.errors import MayflyError
 from mayfly.model.pools import Pool
 from mayfly.model.requests import RunnerRequest
-from mayfly.ports import Bus, Touch
+from mayfly.ports import Bus
 from mayfly.telemetry import Telemetry
 
 log = structlog.get_logger("mayfly")

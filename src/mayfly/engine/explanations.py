@@ -3,11 +3,12 @@
 import msgspec
 
 from mayfly.model.access import Refused
+from mayfly.model.changes import PoolUse
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
-from mayfly.ports import Ledger, PoolUse
+from mayfly.ports import Ledger
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +94,8 @@ class Explanations:
 
 
 def _bottleneck(ahead: int, pool: Pool, use: PoolUse, group: DemandGroup) -> str:
+    if group.refusal and not group.supply:
+        return f"GitHub refused to make a runner, and is asked again soon: {group.refusal}"
     if group.supply > ahead:
         return "a runner for it is being made"
     if use.used >= pool.max:

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import msgspec
 
 from mayfly.engine.admission import Admission
+from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.news import News
-from mayfly.model.access import Admitted, Decision
+from mayfly.model.access import Decision
 from mayfly.model.demand import demand_for
 from mayfly.model.errors import MayflyError
-from mayfly.model.jobs import JobState, WorkflowJob, WorkflowJobEvent
-from mayfly.ports import Changes, Clock, Ledger
+from mayfly.model.jobs import WorkflowJob, WorkflowJobEvent
+from mayfly.ports import Clock, Ledger
 from mayfly.telemetry import Telemetry
 
 LARGEST_BATCH = 256
@@ -40,10 +41,8 @@ class Intake:
     ) -> None:
         self._ledger = ledger
         self._admission = admission
-        self._doorbells = doorbells
-        self._news = news
+        self._aftermath = Aftermath(doorbells, news, telemetry, clock)
         self._clock = clock
-        self._telemetry = telemetry
         self._waiting: list[_Waiting] = []
         self._recording: asyncio.Task[None] | None = None
 
@@ -70,7 +69,7 @@ class Intake:
                 )
                 for job in page
             ]
-            self._tell(await self._ledger.redecide(jobs))
+            self._aftermath.follow(await self._ledger.redecide(jobs))
             page = await self._ledger.queued(PAGE, page[-1].key)
 
     async def _record_waiting(self) -> None:
@@ -95,37 +94,13 @@ class Intake:
                 await self._record([waiting])
         else:
             _answer(batch, None)
-            self._tell(changes)
-
-    def _tell(self, changes: Changes) -> None:
-        self._doorbells.ring(changes.pools)
-        for job in changes.jobs:
-            self._measure(job)
-            self._news.whisper(
-                _word(job),
-                job=job.key.id,
-                repository=job.event.full_name,
-                name=job.event.name,
-                state=job.state.word,
-                runner=job.event.runner_name,
-            )
-
-    def _measure(self, job: WorkflowJob) -> None:
-        if job.state <= JobState.QUEUED:
-            self._telemetry.job_decided(job.decision)
-        elif job.state is JobState.IN_PROGRESS and isinstance(job.decision, Admitted):
-            began = job.event.started_at or self._clock.now()
-            self._telemetry.job_started(job.decision.pool, began - job.event.created_at)
+            self._aftermath.follow(changes)
 
 
 def judged(job: WorkflowJob) -> WorkflowJob:
     """The job in the demand group its decision puts it in."""
     demand = demand_for(job)
     return msgspec.structs.replace(job, group=demand.group if demand else None)
-
-
-def _word(job: WorkflowJob) -> str:
-    return "job.admitted" if isinstance(job.decision, Admitted) else "job.refused"
 
 
 def _answer(batch: list[_Waiting], error: Exception | None) -> None:

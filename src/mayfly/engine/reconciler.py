@@ -7,15 +7,17 @@ from datetime import timedelta
 
 import structlog
 
+from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.looks import delete_at_github
 from mayfly.engine.news import News
+from mayfly.model.changes import Changes
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import MayflyError
 from mayfly.model.pools import Pool
 from mayfly.model.runners import ClaimId, Registration
-from mayfly.ports import Bus, Changes, Clock, GitHub, Ledger
+from mayfly.ports import Bus, Clock, GitHub, Ledger
 from mayfly.telemetry import Correction, Telemetry
 
 log = structlog.get_logger("mayfly")
@@ -47,7 +49,7 @@ class Reconciler:
         self._bus = bus
         self._github = github
         self._doorbells = doorbells
-        self._news = news
+        self._aftermath = Aftermath(doorbells, news, telemetry, clock)
         self._telemetry = telemetry
         self._period = timedelta(seconds=deadlines.turn_seconds)
         self._instance = clock.new_id()
@@ -106,16 +108,9 @@ class Reconciler:
         self._settle(Correction.RUNNER_DELETED, await self._ledger.saw(registration.name, sighting))
 
     def _settle(self, correction: Correction, changes: Changes) -> None:
-        self._doorbells.ring(changes.pools)
-        for claim in changes.claims:
-            self._telemetry.corrected(correction)
-            self._news.publish(
-                "claim.corrected",
-                claim=claim.id,
-                pool=claim.pool,
-                state=claim.state.value,
-                detail=claim.detail,
-            )
+        self._aftermath.follow(changes)
+        if changes.claims:
+            self._telemetry.corrected(correction, len(changes.claims))
 
     async def _ring_again(self) -> None:
         """The doorbells that are missing: min(open, max - used) - depth (R1)."""

@@ -1,5 +1,6 @@
 """Access rules: who may use which pool, and the decision about one workflow job."""
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NewType
 
@@ -7,6 +8,9 @@ import msgspec
 
 Scope = NewType("Scope", str)
 """Where a runner is registered: `repos/OWNER/REPO` or `orgs/OWNER`, a path of GitHub's API."""
+
+Identity = tuple[str, str, str | None]
+"""Label, owner and repository in lower case: what makes two rules the same rule."""
 
 
 class AccessRule(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -32,7 +36,7 @@ class AccessRule(msgspec.Struct, frozen=True, kw_only=True, order=True):
         return self.owner if self.repository is None else f"{self.owner}/{self.repository}"
 
     @property
-    def identity(self) -> tuple[str, str, str | None]:
+    def identity(self) -> Identity:
         """What makes two rules the same rule."""
         repository = None if self.repository is None else self.repository.lower()
         return (self.label.lower(), self.owner.lower(), repository)
@@ -77,13 +81,14 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 Decision = Admitted | Refused
 
 
+def by_identity(rules: Iterable[AccessRule]) -> dict[Identity, AccessRule]:
+    """The rules, found by what they allow."""
+    return {rule.identity: rule for rule in rules}
+
+
 def first_allowing(
-    rules: list[AccessRule], owner: str, repository: str, label: str
+    rules: Mapping[Identity, AccessRule], owner: str, repository: str, label: str
 ) -> AccessRule | None:
     """The rule that lets `owner/repository` use `label`; AllowOwner is named before a finer one."""
-    wanted = {
-        (label.lower(), owner.lower(), None),
-        (label.lower(), owner.lower(), repository.lower()),
-    }
-    fitting = [rule for rule in rules if rule.identity in wanted]
-    return min(fitting, key=lambda rule: (not rule.covers_owner, not rule.declared), default=None)
+    label, owner = label.lower(), owner.lower()
+    return rules.get((label, owner, None)) or rules.get((label, owner, repository.lower()))

@@ -30,6 +30,8 @@ class DemandGroup(msgspec.Struct, frozen=True, kw_only=True):
     surplus_since: float | None = None
     fails: int = 0
     retry_at: float | None = None
+    refusal: str = ""
+    """What GitHub said when it last refused a runner, for people."""
 
     @property
     def open(self) -> int:

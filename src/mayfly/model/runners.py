@@ -56,7 +56,7 @@ _EDGES: dict[ClaimState, frozenset[ClaimState]] = {
             ClaimState.RETIRED,
         }
     ),
-    ClaimState.BUSY: frozenset({ClaimState.BUSY, ClaimState.DONE, ClaimState.LOST}),
+    ClaimState.BUSY: frozenset({ClaimState.BUSY, ClaimState.DONE}),
 }
 
 
@@ -84,6 +84,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """The executor itself said finish."""
     detail: str = ""
     """Why it ended, for people."""
+    per_owner: int | None = None
+    """The bound for one owner under which it was made; a re-bind keeps it."""
 
     @property
     def live(self) -> bool:

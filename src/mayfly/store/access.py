@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from mayfly.database import Database
-from mayfly.model.access import AccessRule
+from mayfly.model.access import AccessRule, by_identity, first_allowing
 from mayfly.ports import Clock
 from mayfly.store.schema import access_rule
 
@@ -28,13 +28,12 @@ class SqlAccessRules:
     async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
         if self._read_at is None or self._clock.now() - self._read_at > FRESH:
             await self.rules()
-        wide = (label.lower(), owner.lower(), None)
-        return self._snapshot.get(wide) or self._snapshot.get((*wide[:2], repository.lower()))
+        return first_allowing(self._snapshot, owner, repository, label)
 
     async def rules(self) -> list[AccessRule]:
         asked, changes = self._clock.now(), self._changes
         found = await self._database.read(_all)
-        self._snapshot = {rule.identity: rule for rule in found}
+        self._snapshot = by_identity(found)
         self._read_at = asked if changes == self._changes else None  # else it may be too old
         return sorted(found, key=str)
 

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 
+from mayfly.model.changes import Mint
 from mayfly.model.errors import StaleClaim
 from mayfly.model.protocol import ClaimOrder, Outcome
 from mayfly.model.runners import (
@@ -14,7 +15,6 @@ from mayfly.model.runners import (
     advanced,
     runner_name,
 )
-from mayfly.ports import Mint
 from mayfly.store import repairs
 from mayfly.store.tables import MachineRow
 from mayfly.store.turns import Turn
@@ -22,7 +22,7 @@ from mayfly.store.turns import Turn
 FORGIVEN_FAILURES = 1
 """A machine may fail once without consequence (R15)."""
 LONGEST_PAUSE = 600.0
-"""Ledger seconds a failing machine waits at most (R15)."""
+"""Ledger seconds a failing machine, or a group GitHub refuses, waits at most (R15)."""
 
 
 def claim(
@@ -63,6 +63,7 @@ def claim(
         state_at=turn.at,
         heard_at=turn.at,
         made_at=now,
+        per_owner=per_owner,
     )
     turn.claim(None, made, taken=True)
     return made
@@ -107,8 +108,21 @@ def registered(turn: Turn, claim_id: ClaimId, generation: int, github_id: int) -
             )
     if claim is None or claim.state is not ClaimState.MINTING or claim.generation != generation:
         return False
+    tables.put_refusal(claim.group, 0, None, "")
     turn.claim(claim, advanced(claim, ClaimState.REGISTERED, turn.at))
     return True
+
+
+def refused(turn: Turn, claim_id: ClaimId, sentence: str) -> None:
+    """GitHub's refusal is no machine's fault: the claim fails, and its group waits."""
+    claim = turn.tables.claim(claim_id)
+    group = turn.tables.group(claim.group) if claim else None
+    if claim is None or group is None or claim.state is not ClaimState.MINTING:
+        return
+    fails = group.fails + 1
+    turn.tables.put_refusal(group.id, fails, turn.at + _pause(fails), sentence)
+    repairs.watch(turn, claim.id, turn.at)
+    turn.claim(claim, advanced(claim, ClaimState.FAILED, turn.at, detail=sentence))
 
 
 def finish(turn: Turn, claim: Claim, outcome: Outcome, detail: str) -> None:
@@ -120,8 +134,13 @@ def finish(turn: Turn, claim: Claim, outcome: Outcome, detail: str) -> None:
         after = advanced(claim, _end(claim, outcome), turn.at, detail=detail)
         patience = turn.deadlines.proof_seconds if outcome is Outcome.DONE else 0.0
         repairs.watch(turn, claim.id, turn.at + patience)
-    _judge_machine(turn, after, outcome)
+    if claim.live or after.state is ClaimState.DONE:
+        _judge_machine(turn, after, outcome)
     turn.claim(claim, msgspec.structs.replace(after, finished=True, heard_at=turn.at))
+
+
+def _pause(fails: int) -> float:
+    return min(LONGEST_PAUSE, 5.0 * 2.0 ** min(fails, 10))
 
 
 def _end(claim: Claim, outcome: Outcome) -> ClaimState:
@@ -142,5 +161,5 @@ def _judge_machine(turn: Turn, ended: Claim, outcome: Outcome) -> None:
         turn.tables.put_machine(ended.machine, MachineRow())
     elif ended.state is ClaimState.FAILED and outcome is Outcome.FAILED:
         fails = turn.tables.machine(ended.machine).fails + 1
-        pause = min(LONGEST_PAUSE, 5.0 * 2**fails) if fails > FORGIVEN_FAILURES else 0.0
+        pause = _pause(fails) if fails > FORGIVEN_FAILURES else 0.0
         turn.tables.put_machine(ended.machine, MachineRow(fails, turn.at + pause))

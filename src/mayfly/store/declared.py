@@ -2,7 +2,7 @@
 
 import msgspec
 
-from mayfly.model.access import AccessRule, first_allowing
+from mayfly.model.access import AccessRule, by_identity, first_allowing
 from mayfly.model.errors import Permanent
 from mayfly.ports import AccessRules
 
@@ -11,7 +11,9 @@ class DeclaredAccessRules:
     """The declared rules first, then those `beneath`; only the latter can change."""
 
     def __init__(self, declared: tuple[AccessRule, ...], beneath: AccessRules) -> None:
-        self._declared = [msgspec.structs.replace(rule, declared=True) for rule in declared]
+        self._declared = by_identity(
+            msgspec.structs.replace(rule, declared=True) for rule in declared
+        )
         self._beneath = beneath
 
     async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
@@ -20,7 +22,7 @@ class DeclaredAccessRules:
         )
 
     async def rules(self) -> list[AccessRule]:
-        return sorted([*self._declared, *await self._beneath.rules()], key=str)
+        return sorted([*self._declared.values(), *await self._beneath.rules()], key=str)
 
     async def grant(self, rule: AccessRule) -> None:
         self._refuse_declared(rule)
@@ -31,7 +33,7 @@ class DeclaredAccessRules:
         return await self._beneath.revoke(rule)
 
     def _refuse_declared(self, rule: AccessRule) -> None:
-        if rule.identity in {declared.identity for declared in self._declared}:
+        if rule.identity in self._declared:
             raise Permanent(
                 f"{rule.subject} → {rule.label} is declared in mayfly.toml; change it there"
             )

@@ -7,13 +7,14 @@ from typing import TypeVar
 import msgspec
 
 from mayfly.model.access import Refused
+from mayfly.model.changes import Changes, Due, Mint, PoolUse
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound, StaleClaim
 from mayfly.model.jobs import GroupId, JobKey, WorkflowJob
 from mayfly.model.protocol import ClaimOrder, Order, Outcome
 from mayfly.model.runners import Claim, ClaimId, ClaimState, Registration, Sighting
-from mayfly.ports import Changes, Clock, Due, Mint, PoolUse
+from mayfly.ports import Clock
 from mayfly.store import claiming, recording, repairs
 from mayfly.store.tables import Tables, Transactions
 from mayfly.store.turns import Turn
@@ -67,6 +68,9 @@ class TransactionalLedger:
 
         if not await self._transactions.write(step):
             raise StaleClaim(f"claim {claim} has moved on since generation {generation}")
+
+    async def refused(self, claim: ClaimId, sentence: str) -> Changes:
+        return await self._turn(lambda turn: claiming.refused(turn, claim, sentence))
 
     async def heartbeat(self, claim: ClaimId, boot: str) -> Order:
         def step(tables: Tables) -> Order:

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from mayfly.model.access import AccessRule, first_allowing
+from mayfly.model.changes import PoolUse
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.jobs import GroupId, JobKey, JobState, WorkflowJob
 from mayfly.model.runners import Claim, ClaimId, Registration
-from mayfly.ports import AccessRules, Clock, Ledger, PoolUse
+from mayfly.ports import AccessRules, Clock, Ledger
 from mayfly.store.ledger import TransactionalLedger
 from mayfly.store.tables import ClockRow, MachineRow, Tables
 
@@ -166,6 +167,12 @@ class MemoryTables:
             self._groups, group.id, msgspec.structs.replace(counted, surplus_since=surplus_since)
         )
 
+    def put_refusal(self, group: GroupId, fails: int, retry_at: float | None, refusal: str) -> None:
+        changed = msgspec.structs.replace(
+            self._groups[group], fails=fails, retry_at=retry_at, refusal=refusal
+        )
+        self._set(self._groups, group, changed)
+
     def group(self, group: GroupId) -> DemandGroup | None:
         return self._groups.get(group)
 
@@ -291,7 +298,7 @@ class MemoryAccessRules:
         self._rules: dict[tuple[str, str, str | None], AccessRule] = {}
 
     async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
-        return first_allowing(list(self._rules.values()), owner, repository, label)
+        return first_allowing(self._rules, owner, repository, label)
 
     async def rules(self) -> list[AccessRule]:
         return sorted(self._rules.values(), key=str)

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from mayfly.model.changes import Due
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
 from mayfly.model.runners import (
@@ -14,7 +15,6 @@ from mayfly.model.runners import (
     Sighting,
     advanced,
 )
-from mayfly.ports import Due
 from mayfly.store.tables import ClockRow, Tables
 from mayfly.store.turns import Turn
 
@@ -98,7 +98,7 @@ def relieve(turn: Turn, claim_id: ClaimId) -> None:
 def rebound(turn: Turn, claim: Claim, group: DemandGroup) -> tuple[Claim, DemandGroup] | None:
     """The claim in another open group of its pool and variant (R14); None: withdrawn."""
     tables = turn.tables
-    other = tables.next_group(claim.pool, (group.variant,), None, turn.at)
+    other = tables.next_group(claim.pool, (group.variant,), claim.per_owner, turn.at)
     if other is not None and tables.take_supply(other.id):
         moved = msgspec.structs.replace(claim, group=other.id, owner=other.owner)
         turn.claim(claim, moved, taken=True)

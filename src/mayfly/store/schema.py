@@ -39,6 +39,7 @@ grp = sa.Table(
     sa.Column("surplus_since", sa.Float),
     sa.Column("fails", sa.Integer, nullable=False, server_default="0"),
     sa.Column("retry_at", sa.Float),
+    sa.Column("refusal", sa.Text, nullable=False, server_default=""),
 )
 
 pool = sa.Table(
@@ -90,6 +91,7 @@ claim = sa.Table(
     sa.Column("registrations", sa.Integer, nullable=False),
     sa.Column("finished", sa.Boolean, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("per_owner", sa.Integer),
 )
 
 registration = sa.Table(

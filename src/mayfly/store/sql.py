@@ -11,11 +11,12 @@ from sqlalchemy import Connection, Row
 
 from mayfly.database import Database, open_database
 from mayfly.model.access import Admitted, Scope
+from mayfly.model.changes import PoolUse
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
 from mayfly.model.runners import Claim, ClaimId, ClaimState, Registration
-from mayfly.ports import AccessRules, Clock, Ledger, PoolUse
+from mayfly.ports import AccessRules, Clock, Ledger
 from mayfly.store import schema
 from mayfly.store import statements as sql
 from mayfly.store.access import SqlAccessRules
@@ -130,6 +131,10 @@ class SqlTables:
 
     def take_supply(self, group: GroupId) -> bool:
         return self._do(sql.take_supply, {"group": group}).rowcount > 0
+
+    def put_refusal(self, group: GroupId, fails: int, retry_at: float | None, refusal: str) -> None:
+        changed = {"fails": fails, "retry_at": retry_at, "refusal": refusal}
+        self._do(sa.update(schema.grp).where(schema.grp.c.id == group).values(changed))
 
     def group(self, group: GroupId) -> DemandGroup | None:
         row = self._do(sa.select(schema.grp).where(schema.grp.c.id == group)).first()
@@ -296,6 +301,7 @@ def _group(row: Row[Any]) -> DemandGroup:
         surplus_since=row.surplus_since,
         fails=row.fails,
         retry_at=row.retry_at,
+        refusal=row.refusal,
     )
 
 
@@ -319,6 +325,7 @@ def _claim_row(claim: Claim) -> dict[str, Any]:
         "registrations": claim.registrations,
         "finished": claim.finished,
         "detail": claim.detail,
+        "per_owner": claim.per_owner,
     }
 
 
@@ -341,6 +348,7 @@ def _claim(row: Row[Any]) -> Claim:
         registrations=row.registrations,
         finished=row.finished,
         detail=row.detail,
+        per_owner=row.per_owner,
     )
 
 

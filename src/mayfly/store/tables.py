@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
+from mayfly.model.changes import PoolUse
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.jobs import GroupId, JobKey, WorkflowJob
 from mayfly.model.runners import Claim, ClaimId, Registration
-from mayfly.ports import PoolUse
 
 T = TypeVar("T")
 
@@ -50,6 +50,9 @@ class Tables(Protocol):
     def take_supply(self, group: GroupId) -> bool:
         """`supply + 1` while `supply < queued`; whether it was."""
 
+    def put_refusal(
+        self, group: GroupId, fails: int, retry_at: float | None, refusal: str
+    ) -> None: ...
     def group(self, group: GroupId) -> DemandGroup | None: ...
     def next_group(
         self, pool: str, variants: Sequence[str | None] | None, per_owner: int | None, at: float

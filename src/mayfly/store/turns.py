@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 
+from mayfly.model.changes import Changes, Touch
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import Demand, demand_for
 from mayfly.model.jobs import GroupId, WorkflowJob
 from mayfly.model.runners import Claim
-from mayfly.ports import Changes, Touch
 from mayfly.store.tables import Tables, by_key
 
 
@@ -19,6 +19,7 @@ class Turn:
         self.at = tables.clock().ledger_seconds
         self._jobs: list[WorkflowJob] = []
         self._claims: list[Claim] = []
+        self._ended: list[Claim] = []
         self._pending = _Counters()
         self._opened: defaultdict[GroupId, int] = defaultdict(int)
         self._freed: defaultdict[str, int] = defaultdict(int)
@@ -38,6 +39,8 @@ class Turn:
         `taken`: a guard has moved its group's supply already, and a new claim's slot with it.
         """
         self._claims.append(after)
+        if before is not None and before.live and not after.live:
+            self._ended.append(after)
         self.tables.put_claim(after)
         pending = self._pending
         if before is not None:
@@ -76,7 +79,9 @@ class Turn:
         self.flush()
         if self._jobs:
             self.tables.put_jobs(list(by_key(self._jobs).values()))
-        return Changes(jobs=self._jobs, claims=self._claims, pools=self._touched())
+        return Changes(
+            jobs=self._jobs, claims=self._claims, ended=self._ended, pools=self._touched()
+        )
 
     def _count(self, demand: Demand, change: int) -> None:
         self._pending.queued[demand] += change

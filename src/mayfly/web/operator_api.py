@@ -14,9 +14,9 @@ from litestar.types import Guard
 from mayfly.engine.explanations import Explanation
 from mayfly.engine.leftovers import runners_at_github
 from mayfly.engine.news import News
+from mayfly.model.changes import PoolUse
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobState
-from mayfly.ports import PoolUse
 from mayfly.web.injected import GivenPlane, GivenWaits, Limit, PathId
 from mayfly.web.names import pool_named
 from mayfly.web.problems import documented

@@ -7,10 +7,10 @@ import msgspec
 
 from mayfly.engine.leftovers import Found
 from mayfly.model.access import AccessRule, Admitted, Decision, Refused
-from mayfly.model.jobs import WorkflowJob
+from mayfly.model.changes import PoolUse
+from mayfly.model.jobs import JobState, WorkflowJob
 from mayfly.model.pools import Pool
 from mayfly.model.runners import Claim, Registration
-from mayfly.ports import PoolUse
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +117,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def job_view(job: WorkflowJob, now: datetime) -> JobView:
     """One attempt as people see it."""
     event = job.event
-    end = event.started_at or event.completed_at or now
+    waiting = event.state <= JobState.QUEUED
+    end = now if waiting else event.started_at or event.completed_at or now
     word, pool, variant, sentence = _decided(job.decision)
     return JobView(
         id=event.key.id,

@@ -63,6 +63,7 @@ def _demand() -> None:
         sa.Column("surplus_since", sa.Float),
         sa.Column("fails", sa.Integer, nullable=False, server_default="0"),
         sa.Column("retry_at", sa.Float),
+        sa.Column("refusal", sa.Text, nullable=False, server_default=""),
     )
     op.create_index("grp_open", "grp", ["pool"], **_where("queued > supply"))
     op.create_index("grp_surplus", "grp", ["surplus_since"], **_where("surplus_since IS NOT NULL"))
@@ -111,6 +112,7 @@ def _claims() -> None:
         sa.Column("registrations", sa.Integer, nullable=False),
         sa.Column("finished", sa.Boolean, nullable=False),
         sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("per_owner", sa.Integer),
     )
     live = _where("state IN ('claimed', 'minting', 'registered', 'busy')")
     op.create_index("claim_live", "claim", ["heard_at"], **live)

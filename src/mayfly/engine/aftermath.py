@@ -1,0 +1,51 @@
+"""What follows a change of the ledger: doorbells are rung, people are told, figures are counted."""
+
+from mayfly.engine.doorbells import Doorbells
+from mayfly.engine.news import News
+from mayfly.model.access import Admitted
+from mayfly.model.changes import Changes
+from mayfly.model.jobs import JobState, WorkflowJob
+from mayfly.ports import Clock
+from mayfly.telemetry import Telemetry
+
+
+class Aftermath:
+    """The same for every stage, so that no change is rung for and not counted, or told twice."""
+
+    def __init__(
+        self, doorbells: Doorbells, news: News, telemetry: Telemetry, clock: Clock
+    ) -> None:
+        self._doorbells = doorbells
+        self._news = news
+        self._telemetry = telemetry
+        self._clock = clock
+
+    def follow(self, changes: Changes) -> None:
+        """Once for each committed transaction."""
+        self._doorbells.ring(changes.pools)
+        for job in changes.jobs:
+            self._count(job)
+            self._news.whisper(
+                "job.admitted" if isinstance(job.decision, Admitted) else "job.refused",
+                job=job.key.id,
+                repository=job.event.full_name,
+                name=job.event.name,
+                state=job.state.word,
+                runner=job.event.runner_name,
+            )
+        for claim in changes.ended:
+            self._telemetry.claim_ended(claim.pool, claim.state)
+            self._news.publish(
+                "claim.ended",
+                claim=claim.id,
+                pool=claim.pool,
+                state=claim.state.value,
+                detail=claim.detail,
+            )
+
+    def _count(self, job: WorkflowJob) -> None:
+        if job.state <= JobState.QUEUED:
+            self._telemetry.job_decided(job.decision)
+        elif job.state is JobState.IN_PROGRESS and isinstance(job.decision, Admitted):
+            began = job.event.started_at or self._clock.now()
+            self._telemetry.job_started(job.decision.pool, began - job.event.created_at)

@@ -1,0 +1,56 @@
+"""What a transaction of the ledger did, allows, or finds due."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mayfly.model.demand import DemandGroup
+from mayfly.model.jobs import WorkflowJob
+from mayfly.model.runners import Claim, Registration
+
+
+class Touch(NamedTuple):
+    """What a change means for one pool: reasons to ring."""
+
+    opened: int
+    """Runners newly needed."""
+    freed: int
+    """Slots newly free."""
+    used: int
+    open: int
+
+
+class Changes(NamedTuple):
+    """What one transaction did."""
+
+    jobs: Sequence[WorkflowJob] = ()
+    claims: Sequence[Claim] = ()
+    ended: Sequence[Claim] = ()
+    """Those of the claims that were live before."""
+    pools: Mapping[str, Touch] = {}
+
+
+class Mint(NamedTuple):
+    """Leave to mint one generation of a claim's runner; `older` names are to be deleted first."""
+
+    claim: Claim
+    group: DemandGroup
+    name: str
+    older: Sequence[Registration]
+
+
+class Due(NamedTuple):
+    """What the clock asks for now, each list bounded."""
+
+    looks: Sequence[tuple[Registration, Claim, DemandGroup]]
+    """Names to delete at GitHub: ended, silent, or registered and not needed."""
+    silent: Sequence[Claim]
+    surplus: Sequence[Claim]
+    """Claimed, not registered, and not needed."""
+
+
+class PoolUse(NamedTuple):
+    """Totals of one pool."""
+
+    used: int
+    queued: int
+    open: int

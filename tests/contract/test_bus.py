@@ -1,0 +1,275 @@
+"""ports.Bus: what every bus promises."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mayfly.model.errors import Permanent
+from mayfly.model.requests import LARGEST_MESSAGE, RunnerRequest, encoded
+from mayfly.ports import Bus, Lease
+from tests.fakes.backends import BUSES, named, opened_bus
+from tests.fakes.clocks import ManualClock
+
+NOT_WAITING = timedelta(0)
+LONG = timedelta(minutes=1)
+LEASE_SECONDS = 30
+DAY = 24 * 3600
+LINUX = RunnerRequest(pool="linux")
+ARM = RunnerRequest(pool="arm64")
+
+
+class OpenedBus(NamedTuple):
+    bus: Bus
+    clock: ManualClock
+
+
+@pytest.fixture(params=BUSES, ids=named)
+async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedBus]:
+    clock = ManualClock()
+    async with opened_bus(request.param, tmp_path, clock) as bus:
+        yield OpenedBus(bus, clock)
+
+
+async def taken(bus: Bus, subject: str = "linux") -> str:
+    """The id of a lease that is there at once."""
+    lease = await bus.lease(subject, NOT_WAITING)
+    assert lease is not None, "nothing waits"
+    return lease.id
+
+
+async def settled(task: asyncio.Task[object]) -> None:
+    """Until the task cannot go on without somebody else."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+        if task.done():
+            return
+    await asyncio.to_thread(lambda: None)
+
+
+async def woken_not_by_looking(waiting: asyncio.Task[Lease | None]) -> None:
+    """It has its message before a bus that looks every second would look again."""
+    async with asyncio.timeout(0.7):
+        assert await waiting is not None
+
+
+async def test_an_empty_bus_has_nothing_to_lease(opened: OpenedBus):
+    assert await opened.bus.lease("linux", NOT_WAITING) is None
+    assert await opened.bus.depth("linux") == 0
+
+
+async def test_a_published_message_is_leased_and_completed(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    lease = await opened.bus.lease("linux", NOT_WAITING)
+    assert lease is not None
+    assert lease.message == LINUX
+    await opened.bus.complete(lease.id)
+    opened.clock.advance(LEASE_SECONDS)
+    assert await opened.bus.lease("linux", NOT_WAITING) is None
+
+
+async def test_publishing_nothing_is_nothing(opened: OpenedBus):
+    await opened.bus.publish([])
+    assert await opened.bus.depth("linux") == 0
+
+
+async def test_two_consumers_never_hold_one_message(opened: OpenedBus):
+    await opened.bus.publish([LINUX] * 5)
+    leases = await asyncio.gather(*(opened.bus.lease("linux", NOT_WAITING) for _ in range(12)))
+    assert len({lease.id for lease in leases if lease}) == 5
+
+
+async def test_an_abandoned_lease_comes_back_at_once(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    first = await taken(opened.bus)
+    await opened.bus.abandon(first)
+    assert await taken(opened.bus) != first
+
+
+async def test_an_expired_lease_comes_back(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    await taken(opened.bus)
+    opened.clock.advance(LEASE_SECONDS - 1)
+    assert await opened.bus.lease("linux", NOT_WAITING) is None
+    opened.clock.advance(1)
+    assert await opened.bus.lease("linux", NOT_WAITING) is not None
+
+
+async def test_an_expired_lease_cannot_complete_what_another_holds(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    late = await taken(opened.bus)
+    opened.clock.advance(LEASE_SECONDS)
+    await opened.bus.complete(late)
+    current = await taken(opened.bus)
+    await opened.bus.complete(late)
+    await opened.bus.abandon(late)
+    assert await opened.bus.lease("linux", NOT_WAITING) is None, "the second lease still holds it"
+    await opened.bus.abandon(current)
+    assert await opened.bus.depth("linux") == 1
+
+
+async def test_complete_and_abandon_are_idempotent(opened: OpenedBus):
+    await opened.bus.publish([LINUX, LINUX])
+    done, back = await taken(opened.bus), await taken(opened.bus)
+    for _ in range(2):
+        await opened.bus.complete(done)
+        await opened.bus.abandon(back)
+    assert await opened.bus.depth("linux") == 1
+    await opened.bus.complete("never-leased")
+    await opened.bus.abandon("never-leased")
+
+
+async def test_subjects_are_separate(opened: OpenedBus):
+    await opened.bus.publish([LINUX, ARM])
+    assert (await opened.bus.depth("linux"), await opened.bus.depth("arm64")) == (1, 1)
+    await taken(opened.bus, "arm64")
+    assert await opened.bus.lease("arm64", NOT_WAITING) is None
+    assert await opened.bus.depth("linux") == 1
+
+
+async def test_depth_does_not_count_what_is_leased(opened: OpenedBus):
+    await opened.bus.publish([LINUX, LINUX])
+    await taken(opened.bus)
+    assert await opened.bus.depth("linux") == 1
+    opened.clock.advance(LEASE_SECONDS)
+    assert await opened.bus.depth("linux") == 2
+
+
+async def test_the_largest_message_passes_and_a_larger_one_does_not(opened: OpenedBus):
+    room = LARGEST_MESSAGE - len(encoded(RunnerRequest(pool="")))
+    largest = RunnerRequest(pool="x" * room)
+    assert len(encoded(largest)) == LARGEST_MESSAGE
+    await opened.bus.publish([largest])
+    with pytest.raises(Permanent, match="larger than"):
+        await opened.bus.publish([LINUX, RunnerRequest(pool="x" * (room + 1))])
+    assert await opened.bus.depth("linux") == 0, "all of a publish, or nothing"
+    assert await opened.bus.depth(largest.subject) == 1
+
+
+async def test_a_message_is_kept_for_seven_days(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    opened.clock.advance(7 * DAY - 1)
+    assert await opened.bus.depth("linux") == 1
+    opened.clock.advance(2)
+    assert await opened.bus.lease("linux", NOT_WAITING) is None
+
+
+async def test_an_old_message_does_not_grow_younger_by_being_leased(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    opened.clock.advance(7 * DAY - 60)
+    await opened.bus.abandon(await taken(opened.bus))
+    opened.clock.advance(61)
+    assert await opened.bus.depth("linux") == 0
+
+
+async def test_a_waiting_lease_is_woken_by_a_publish(opened: OpenedBus):
+    waiting = asyncio.create_task(opened.bus.lease("linux", LONG))
+    await settled(waiting)
+    await opened.bus.publish([ARM])
+    assert not waiting.done()
+    await opened.bus.publish([LINUX])
+    await woken_not_by_looking(waiting)
+
+
+async def test_a_waiting_lease_is_woken_by_an_abandon(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    held = await taken(opened.bus)
+    waiting = asyncio.create_task(opened.bus.lease("linux", LONG))
+    await settled(waiting)
+    await opened.bus.abandon(held)
+    await woken_not_by_looking(waiting)
+
+
+async def test_every_message_wakes_one_of_many_waiting(opened: OpenedBus):
+    async with asyncio.timeout(10):
+        waiting = [asyncio.create_task(opened.bus.lease("linux", LONG)) for _ in range(4)]
+        await settled(waiting[-1])
+        await opened.bus.publish([LINUX] * 4)
+        assert len({lease.id for lease in await asyncio.gather(*waiting) if lease}) == 4
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_cancelled_wait_loses_no_message(opened: OpenedBus, steps: int):
+    """Cancelled at every place it can be; at worst the message returns after its lease."""
+    waiting = asyncio.create_task(opened.bus.lease("linux", LONG))
+    await settled(waiting)
+    published = asyncio.create_task(opened.bus.publish([LINUX]))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await published
+    opened.clock.advance(LEASE_SECONDS)
+    left = await opened.bus.depth("linux")
+    assert left == 1 or not waiting.cancelled()
+    assert await opened.bus.lease("linux", NOT_WAITING) is not None
+
+
+async def test_the_one_who_still_waits_gets_what_a_cancelled_one_would_have(opened: OpenedBus):
+    async with asyncio.timeout(10):
+        first = asyncio.create_task(opened.bus.lease("linux", LONG))
+        second = asyncio.create_task(opened.bus.lease("linux", LONG))
+        await settled(second)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await opened.bus.publish([LINUX])
+        assert await second is not None
+
+
+PUBLISH_AND_DIE = """
+import asyncio, os, signal, sys
+from mayfly.bus.sql import open_bus
+from mayfly.engine.clock import SystemClock
+from mayfly.model.requests import RunnerRequest
+
+async def main():
+    async with open_bus(sys.argv[1], SystemClock()) as bus:
+        await bus.publish([RunnerRequest(pool="linux")] * 3)
+        await bus.lease("linux", __import__("datetime").timedelta(0))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_published_outlives_a_killed_process(tmp_path: Path):
+    path = tmp_path / "mayfly.db"
+    url = f"sqlite:///{path}"
+    publisher = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", PUBLISH_AND_DIE, url], check=False
+    )
+    assert publisher.returncode == -9
+    (sql,) = [backend for backend in BUSES if backend.name == "sql"]
+    from mayfly.engine.clock import SystemClock
+
+    clock = ManualClock(SystemClock().now())
+    async with opened_bus(sql, tmp_path, clock) as bus:
+        assert await bus.depth("linux") == 2
+        clock.advance(LEASE_SECONDS)
+        assert await bus.depth("linux") == 3, "the lease of the dead comes back"
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_a_lease_hears_of_another_process_on_the_same_file(tmp_path: Path):
+    from mayfly.bus.sql import SqlBus
+    from mayfly.database.sqlite import Database, open_database
+
+    path = tmp_path / "mayfly.db"
+    clock = ManualClock()
+    async with open_database(f"sqlite:///{path}") as ours, asyncio.timeout(10):
+        theirs = Database(str(path))
+        try:
+            waiting = asyncio.create_task(SqlBus(ours, clock).lease("linux", LONG))
+            await settled(waiting)
+            await SqlBus(theirs, ManualClock(series="b")).publish([LINUX])
+            assert await waiting is not None
+        finally:
+            await theirs.close()

@@ -1,0 +1,69 @@
+"""configuration.md has every setting, with the default the code has, and no other."""
+
+from enum import Enum
+from typing import Any
+
+import msgspec
+import pytest
+
+from mayfly.cli import settings
+from mayfly.drivers import process
+from mayfly.model.deadlines import Deadlines
+from mayfly.model.pools import Pool
+from mayfly.web.tokens import Token
+from tests.docs.pages import reference, rows, sections
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "Top level": settings.File,
+    "`[server]`": settings.Server,
+    "`[store]`": settings.Store,
+    "`[bus]`": settings.BusTable,
+    "`[github]`": settings.GitHubTable,
+    "`[[pools]]`": Pool,
+    "`[labels]`": settings.Labels,
+    "`[[access]]`": settings.Access,
+    "`[[tokens]]`": Token,
+    "`[deadlines]`": Deadlines,
+    "`[log]`": settings.Log,
+    "`[runner]`": process.Settings,
+}
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_a_table_has_every_setting_with_its_default_and_a_reason(heading):
+    documented = rows(sections(reference("configuration.md"))[heading])
+    declared = [
+        (f"`{field.name}`", _written(field)) for field in msgspec.structs.fields(TABLES[heading])
+    ]
+    assert [(setting, default) for setting, default, *_ in documented] == declared
+    assert all(len(row) == 3 and row[2].endswith((".", "`")) for row in documented)
+
+
+def test_every_table_of_the_file_is_documented():
+    found = [heading for heading in sections(reference("configuration.md")) if "[" in heading]
+    assert found == [heading for heading in TABLES if "[" in heading]
+    tables = {
+        heading.strip("`[]")
+        for heading, kind in TABLES.items()
+        if kind is not process.Settings and "[" in heading
+    }
+    assert tables <= {field.name for field in msgspec.structs.fields(settings.File)}
+
+
+def _written(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "*required*"
+    value: Any = field.default
+    if value is msgspec.NODEFAULT:
+        value = field.default_factory()
+    match value:
+        case None:
+            return "*unset*"
+        case msgspec.Struct():
+            return "*table*"
+        case Enum():
+            return f'`"{value.value}"`'
+        case tuple():
+            return f"`{list(value)}`"
+        case _:
+            return f"`{msgspec.json.encode(value).decode()}`"

@@ -1,0 +1,53 @@
+"""How every end-to-end test ends: nothing is left, and the books are right."""
+
+import sqlite3
+from contextlib import closing
+
+from tests.e2e.programs import named_after, until
+from tests.e2e.stage import Stage
+from tests.fakes.counters import in_file
+
+
+async def check_nothing_is_left(stage: Stage) -> None:
+    """Executors end, then GitHub, machine and ledger hold nothing of what was."""
+    await stage.quiet()
+    await stage.end_executors()
+    await until(lambda: not _at_github(stage), f"no runner of ours at GitHub: {_at_github(stage)}")
+    await until(lambda: not _open_ends(stage), f"no open end in the ledger: {_open_ends(stage)}")
+    executors = [program for program in stage.programs if program.name.startswith("executor")]
+    assert [left for program in executors for left in program.survivors()] == []
+    planes = {f"{program.pid} " for program in stage.programs if program.running}
+    left = [line for line in named_after(stage.directory) if not line.startswith(tuple(planes))]
+    assert left == [], "processes that should be gone"
+    assert stage.work_directories() == []
+    assert stage.github.watched.wrong == [], "answers GitHub would not give"
+    check_books(stage)
+
+
+def check_books(stage: Stage) -> None:
+    """Counters equal a recount, and the database is sound."""
+    if not stage.database.exists():
+        return
+    stored, recounted = in_file(stage.database)
+    assert stored == recounted
+    with closing(sqlite3.connect(stage.database)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def rows(stage: Stage, query: str) -> list[tuple[object, ...]]:
+    """What the ledger's file says."""
+    with closing(sqlite3.connect(stage.database)) as database:
+        return database.execute(query).fetchall()
+
+
+def _at_github(stage: Stage) -> list[str]:
+    return [name for name in stage.github.runners() if name.startswith("e2e-")]
+
+
+def _open_ends(stage: Stage) -> list[tuple[object, ...]]:
+    if not stage.database.exists():
+        return []
+    live = "SELECT id, state, detail FROM claim WHERE state IN ({})".format(
+        "'claimed', 'minting', 'registered', 'busy'"
+    )
+    return rows(stage, "SELECT name, claim FROM registration") + rows(stage, live)

@@ -1,0 +1,119 @@
+"""Settings that cannot be used: exit code 2, one sentence, nothing started."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.programs import Ran, command
+from tests.e2e.stage import PRIVATE_KEY
+
+pytestmark = pytest.mark.timeout(60)
+
+GOOD = """\
+[server]
+port = 0
+
+[store]
+url = "sqlite:///mayfly.sqlite"
+
+[github]
+app_id = 4711
+private_key_file = "app.pem"
+webhook_secret_files = ["webhook-secret"]
+
+[[pools]]
+name = "linux"
+
+[[access]]
+owner = "octo-org"
+pool = "linux"
+"""
+TOKEN = '\n[[tokens]]\nname = "rack"\nrole = "executor"\n'
+
+BAD: dict[str, tuple[Callable[[str], str], str]] = {
+    "not TOML": (lambda good: f"{good}\n[[", "is not valid TOML"),
+    "an unknown word": (lambda good: good.replace("port", "prot"), "prot"),
+    "a wrong type": (lambda good: good.replace("= 0", '= "zero"'), "server.port"),
+    "a missing table": (lambda good: good.replace("[github]", "[gitlab]"), "gitlab"),
+    "no pools": (lambda good: good[: good.index("[[pools]]")], "missing required field `pools`"),
+    "an empty list of pools": (
+        lambda good: "pools = []\n" + good[: good.index("[[pools]]")],
+        "there is no pool",
+    ),
+    "a pool twice": (lambda good: f'{good}\n[[pools]]\nname = "Linux"\n', "declared twice"),
+    "no slot": (lambda good: good.replace('"linux"\n\n', '"linux"\nmax = 0\n\n'), "at least 1"),
+    "a rule for no pool": (lambda good: good.replace('pool = "linux"', 'pool = "mac"'), "'mac'"),
+    "no key": (lambda good: good.replace("app.pem", "none.pem"), "none.pem"),
+    "a key that is none": (lambda good: good.replace("app.pem", "webhook-secret"), "key"),
+    "no secret": (lambda good: good.replace('["webhook-secret"]', "[]"), "MAYFLY_WEBHOOK_SECRET"),
+    "an empty secret": (lambda good: good.replace('["webhook-secret"]', '["empty"]'), "is empty"),
+    "a token's hash": (lambda good: f'{good}{TOKEN}sha256 = "abc"\n', "64 hexadecimal digits"),
+    "a token for nothing": (
+        lambda good: f'{good}{TOKEN}sha256 = "{"0" * 64}"\n',
+        "names its pools",
+    ),
+    "an unknown store": (lambda good: good.replace("url =", 'backend = "oracle"\nurl ='), "oracle"),
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "app.pem").write_text(PRIVATE_KEY)
+    (tmp_path / "webhook-secret").write_text("a webhook's secret")
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "mayfly.toml").write_text(GOOD)
+    return tmp_path
+
+
+async def check(place: Path, verb: tuple[str, ...] = ("config", "check")) -> Ran:
+    return await command(*verb, environment={}, cwd=place)
+
+
+async def test_good_settings_are_called_good(place: Path):
+    answer = await check(place)
+    assert answer.code == 0, answer.err
+    assert "mayfly.toml is good: pools linux; 1 declared access rule(s)" in answer.out
+    assert "warning: no [[tokens]] with role executor" in answer.out
+    assert not (place / "mayfly.sqlite").exists(), "checking changes nothing"
+
+
+async def test_the_example_needs_only_its_secrets(place: Path):
+    example = (await check(place, ("config", "example"))).out
+    example = example.replace("/etc/mayfly/app.pem", "app.pem").replace("/etc/mayfly/", "")
+    (place / "mayfly.toml").write_text(example)
+    assert (await check(place)).code == 0
+
+
+@pytest.mark.parametrize("flaw", BAD)
+async def test_bad_settings_are_one_sentence_and_exit_code_2(place: Path, flaw: str):
+    spoiled, said = BAD[flaw]
+    (place / "mayfly.toml").write_text(spoiled(GOOD))
+    assert_one_sentence(await check(place), said)
+
+
+async def test_serve_says_the_same_and_starts_nothing(place: Path):
+    (place / "mayfly.toml").write_text(GOOD.replace("app.pem", "none.pem"))
+    assert_one_sentence(await check(place, ("serve",)), "none.pem")
+    (place / "mayfly.toml").write_text(GOOD.replace("///mayfly", "///no/such/place/mayfly"))
+    assert_one_sentence(await check(place, ("serve",)), "no/such/place")
+    (place / "mayfly.toml").unlink()
+    assert_one_sentence(await check(place, ("serve",)), "mayfly config example")
+
+
+async def test_an_executor_without_what_it_needs_says_so(place: Path):
+    executor = ("executor", "--pool", "linux")
+    assert_one_sentence(await check(place, executor), "the executor has no token")
+    (place / "token").write_text("mf_token")
+    with_token = (*executor, "--token-file", "token")
+    assert_one_sentence(await check(place, with_token), "does not know its runner")
+    (place / "runner.toml").write_text('[runner]\ncommand = ["true"]\njit = "by pigeon"\n')
+    assert_one_sentence(await check(place, (*with_token, "--config", "runner.toml")), "pigeon")
+
+
+def assert_one_sentence(answer: Ran, said: str) -> None:
+    assert answer.code == 2, answer.err
+    assert answer.err.startswith("mayfly: ")
+    assert said in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert answer.out == ""

@@ -1,0 +1,70 @@
+"""Every backend there is, by its entry point, so that a new one meets the same suites."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import pytest
+
+from mayfly.model.deadlines import Deadlines
+from mayfly.ports import AccessRules, Bus, Clock, Ledger, OpenBus, OpenStore
+from tests.fakes.clocks import ManualClock
+from tests.fakes.counters import Counters, recount_of
+
+STORES = sorted(entry_points(group="mayfly.stores"), key=lambda backend: backend.name)
+BUSES = sorted(entry_points(group="mayfly.buses"), key=lambda backend: backend.name)
+_LOCAL = {"memory": "memory:", "sql": "sqlite:///{folder}/mayfly.db"}
+
+
+def named(backend: EntryPoint) -> str:
+    """The id of a parametrised test."""
+    return backend.name
+
+
+def url_for(backend: EntryPoint, folder: Path) -> str:
+    """Where the backend keeps its rows in this test; skips when it needs a server we lack."""
+    if backend.name in _LOCAL:
+        return _LOCAL[backend.name].format(folder=folder)
+    variable = f"MAYFLY_TEST_{backend.name.upper()}_URL"
+    if url := os.environ.get(variable):
+        return url
+    reason = f"the {backend.name} backend needs a server; name it in {variable}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class OpenedStore(NamedTuple):
+    """A store and the clock it tells the time by."""
+
+    ledger: Ledger
+    access: AccessRules
+    clock: ManualClock
+    path: Path
+
+    def counters(self) -> tuple[Counters, Counters]:
+        """The counters as stored, and as a recount of the rows gives them."""
+        return recount_of(self.ledger, self.path)
+
+
+@asynccontextmanager
+async def opened_store(
+    backend: EntryPoint, folder: Path, deadlines: Deadlines | None = None
+) -> AsyncIterator[OpenedStore]:
+    """The store of one backend, empty."""
+    clock = ManualClock()
+    open_store = cast("OpenStore", backend.load().open_store)
+    url = url_for(backend, folder)
+    async with open_store(url, clock, deadlines or Deadlines()) as (ledger, access):
+        yield OpenedStore(ledger, access, clock, folder / "mayfly.db")
+
+
+@asynccontextmanager
+async def opened_bus(backend: EntryPoint, folder: Path, clock: Clock) -> AsyncIterator[Bus]:
+    """The bus of one backend, empty."""
+    open_bus = cast("OpenBus", backend.load().open_bus)
+    async with open_bus(url_for(backend, folder), clock) as bus:
+        yield bus

@@ -1,0 +1,144 @@
+"""The stages over memory backends, a fake GitHub and a clock that stands still."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+from mayfly.bus.memory import MemoryBus
+from mayfly.engine.admission import Admission
+from mayfly.engine.claims import Claims
+from mayfly.engine.doorbells import Doorbells
+from mayfly.engine.explanations import Explanations
+from mayfly.engine.intake import Intake
+from mayfly.engine.news import News
+from mayfly.engine.reconciler import Reconciler
+from mayfly.model.access import AccessRule
+from mayfly.model.changes import Changes
+from mayfly.model.deadlines import Deadlines
+from mayfly.model.jobs import WorkflowJob
+from mayfly.model.pools import Convention, Pool, VariantRule
+from mayfly.store.ledger import TransactionalLedger
+from mayfly.store.memory import MemoryAccessRules, MemoryTransactions
+from mayfly.telemetry import Telemetry
+from tests.fakes.clocks import ManualClock
+from tests.fakes.factories import PREFIX
+from tests.fakes.github import FakeGitHub
+
+POOLS = (
+    Pool(name="linux", max=3, variant=VariantRule.OPTIONAL),
+    Pool(name="arm64", max=2),
+)
+ANYBODY = (AccessRule(owner="octo", label="linux"), AccessRule(owner="octo", label="arm64"))
+
+
+class WatchedLedger(TransactionalLedger):
+    """A ledger that keeps what it was asked to record, and fails as a test tells it."""
+
+    def __init__(self, clock: ManualClock, deadlines: Deadlines) -> None:
+        super().__init__(MemoryTransactions(), clock, deadlines)
+        self.recorded: list[list[int]] = []
+        self.failures: list[Exception] = []
+        self.poison: int | None = None
+        """A job id no transaction can hold."""
+
+    async def record(self, jobs: Sequence[WorkflowJob]) -> Changes:
+        self.recorded.append([job.key.id for job in jobs])
+        if self.failures:
+            raise self.failures.pop(0)
+        if any(job.key.id == self.poison for job in jobs):
+            raise ValueError("this row cannot be stored")
+        return await super().record(jobs)
+
+
+class Engine(NamedTuple):
+    """Everything a test may want to look at."""
+
+    ledger: WatchedLedger
+    access: MemoryAccessRules
+    bus: MemoryBus
+    clock: ManualClock
+    github: FakeGitHub
+    news: News
+    telemetry: Telemetry
+    doorbells: Doorbells
+    admission: Admission
+    intake: Intake
+    claims: Claims
+    reconciler: Reconciler
+    explanations: Explanations
+
+    async def rings(self, pool: str = "linux") -> int:
+        """Take every doorbell that waits or is on its way."""
+        async with self.doorbells.open():
+            taken = 0
+            while lease := await self.bus.lease(pool, timedelta(seconds=0.02)):
+                await self.bus.complete(lease.id)
+                taken += 1
+        return taken
+
+    async def heard(self) -> list[str]:
+        """The events of the news so far."""
+        async with self.news.subscribe() as items:
+            self.news.whisper("test.ended")
+            found: list[str] = []
+            async for item in items:
+                if item.event == "test.ended":
+                    break
+                found.append(item.event)
+        return found
+
+
+@asynccontextmanager
+async def opened_engine(
+    rules: Sequence[AccessRule] = ANYBODY, pools: tuple[Pool, ...] = POOLS
+) -> AsyncIterator[Engine]:
+    """A control plane in memory; the doorbells ring only inside `rings`."""
+    clock, deadlines = ManualClock(), Deadlines()
+    ledger, access, bus = WatchedLedger(clock, deadlines), MemoryAccessRules(), MemoryBus(clock)
+    for rule in rules:
+        await access.grant(rule)
+    github, news, telemetry = FakeGitHub(), News(clock), Telemetry(pool.name for pool in pools)
+    doorbells = Doorbells(bus, pools, telemetry)
+    admission = Admission(pools, Convention.SEQUENCE, access)
+    intake = Intake(ledger, admission, doorbells, news, clock, telemetry)
+    claims = Claims(
+        pools=pools,
+        ledger=ledger,
+        bus=bus,
+        github=github,
+        admission=admission,
+        record=intake.submit,
+        doorbells=doorbells,
+        news=news,
+        telemetry=telemetry,
+        deadlines=deadlines,
+        clock=clock,
+        prefix=PREFIX,
+    )
+    reconciler = Reconciler(
+        pools=pools,
+        ledger=ledger,
+        bus=bus,
+        github=github,
+        doorbells=doorbells,
+        news=news,
+        telemetry=telemetry,
+        deadlines=deadlines,
+        clock=clock,
+    )
+    yield Engine(
+        ledger,
+        access,
+        bus,
+        clock,
+        github,
+        news,
+        telemetry,
+        doorbells,
+        admission,
+        intake,
+        claims,
+        reconciler,
+        Explanations(ledger, pools),
+    )

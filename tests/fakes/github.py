@@ -1,0 +1,123 @@
+"""GitHub at the port: it mints, deletes, fails before or after taking effect, and can be slow."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+from mayfly.model.access import Scope
+from mayfly.model.errors import GitHubUnreachable, MayflyError
+from mayfly.model.jobs import InstallationId, WorkflowJobEvent
+from mayfly.model.runners import Sighting
+from mayfly.ports import GitHubRunner, Minted
+
+
+class _Failure(NamedTuple):
+    error: MayflyError
+    after: bool
+
+
+class FakeGitHub:
+    """ports.GitHub over a dictionary of runners."""
+
+    def __init__(self) -> None:
+        self.registered: dict[str, GitHubRunner] = {}
+        self.busy: set[str] = set()
+        self.calls: list[tuple[str, str]] = []
+        """(verb, subject) in the order GitHub was asked."""
+        self.jobs: dict[tuple[int, int], list[WorkflowJobEvent]] = {}
+        """By run and attempt."""
+        self._failures: defaultdict[str, list[_Failure]] = defaultdict(list)
+        self._gates: dict[str, asyncio.Event] = {}
+        self._asked: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._ids = 100
+
+    def fail_before(self, verb: str, error: MayflyError | None = None) -> None:
+        """The next call of `verb` changes nothing and raises."""
+        self._failures[verb].append(_Failure(error or _TIMED_OUT, after=False))
+
+    def fail_after(self, verb: str, error: MayflyError | None = None) -> None:
+        """The next call of `verb` takes effect and raises all the same."""
+        self._failures[verb].append(_Failure(error or _TIMED_OUT, after=True))
+
+    def hold(self, verb: str) -> None:
+        """Calls of `verb` do not end before `release`."""
+        self._gates[verb] = asyncio.Event()
+
+    async def held(self, verb: str) -> None:
+        """Until somebody waits in `verb`."""
+        async with asyncio.timeout(5):
+            await self._asked[verb].wait()
+
+    def release(self, verb: str) -> None:
+        self._gates.pop(verb).set()
+
+    def start_job_on(self, name: str) -> None:
+        """The runner has a job: deleting it answers 422."""
+        self.busy.add(name)
+
+    def verbs(self, *wanted: str) -> list[str]:
+        return [verb for verb, _ in self.calls if not wanted or verb in wanted]
+
+    async def mint(
+        self, installation: InstallationId, scope: Scope, name: str, labels: Sequence[str]
+    ) -> Minted:
+        failure = await self._begin("mint", name)
+        self._ids += 1
+        self.registered[name] = GitHubRunner(self._ids, name, "offline", False, tuple(labels))
+        self._end(failure)
+        return Minted(self._ids, f"jit-config-of-{name}")
+
+    async def find_runner(
+        self, installation: InstallationId, scope: Scope, name: str
+    ) -> GitHubRunner | None:
+        self._end(await self._begin("find_runner", name))
+        return self.registered.get(name)
+
+    async def delete_runner(
+        self, installation: InstallationId, scope: Scope, runner_id: int
+    ) -> Sighting:
+        found = next((one for one in self.registered.values() if one.id == runner_id), None)
+        failure = await self._begin("delete_runner", found.name if found else str(runner_id))
+        if found is not None and found.name in self.busy:
+            self._end(failure)
+            return Sighting.BUSY
+        if found is not None:
+            del self.registered[found.name]
+        self._end(failure)
+        return Sighting.GONE
+
+    async def run_jobs(
+        self, installation: InstallationId, owner: str, repository: str, run: int, attempt: int
+    ) -> list[WorkflowJobEvent]:
+        self._end(await self._begin("run_jobs", f"{owner}/{repository}"))
+        return self.jobs.get((run, attempt), [])
+
+    async def get_job(
+        self, installation: InstallationId, owner: str, repository: str, job_id: int
+    ) -> WorkflowJobEvent | None:
+        self._end(await self._begin("get_job", str(job_id)))
+        every = [event for events in self.jobs.values() for event in events]
+        return next((event for event in every if event.key.id == job_id), None)
+
+    async def runners(self) -> AsyncIterator[tuple[InstallationId, Scope, GitHubRunner]]:
+        for runner in self.registered.values():
+            yield InstallationId(7), Scope("repos/octo/hello"), runner
+
+    async def _begin(self, verb: str, subject: str) -> _Failure | None:
+        self.calls.append((verb, subject))
+        if gate := self._gates.get(verb):
+            self._asked[verb].set()
+            await gate.wait()
+        failures = self._failures[verb]
+        failure = failures.pop(0) if failures else None
+        if failure is not None and not failure.after:
+            raise failure.error
+        return failure
+
+    def _end(self, failure: _Failure | None) -> None:
+        if failure is not None:
+            raise failure.error
+
+
+_TIMED_OUT = GitHubUnreachable("GitHub did not answer in time")

@@ -1,0 +1,1 @@
+"""What the simulated GitHub promises, held against GitHub's own description of its API."""

@@ -1,0 +1,136 @@
+"""Runners of repositories and organizations, as the API shows and takes them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from .support import ONE_JOB, REPOSITORY, RUNNERS, Client
+
+ORG_RUNNERS = "/orgs/octo-org/actions/runners"
+BOTH = pytest.mark.parametrize("runners", [RUNNERS, ORG_RUNNERS])
+
+
+def asked(name: str, *labels: str, group: int = 1) -> dict[str, object]:
+    return {"name": name, "runner_group_id": group, "labels": list(labels) or ["self-hosted"]}
+
+
+@BOTH
+async def test_a_jit_config_registers_an_offline_runner(github: Client, runners: str) -> None:
+    answer = await github.repo("POST", f"{runners}/generate-jitconfig", json=asked("one", "a", "B"))
+    assert answer.status_code == 201
+    runner = answer.json()["runner"]
+    assert (runner["status"], runner["busy"]) == ("offline", False)
+    assert [label["name"] for label in runner["labels"]] == ["a", "B"]
+    one = await github.repo("GET", f"{runners}/{runner['id']}")
+    assert one.json() == runner
+    assert (await github.repo("GET", runners)).json()["runners"] == [runner]
+
+
+async def test_a_jit_config_holds_the_three_files_of_a_runner(github: Client) -> None:
+    outer = json.loads(base64.b64decode(await github.jitconfig("one")))
+    files = {name: json.loads(base64.b64decode(inner)) for name, inner in outer.items()}
+    assert files.keys() == {".runner", ".credentials", ".credentials_rsaparams"}
+    assert files[".runner"]["AgentName"] == "one"
+    assert files[".runner"]["Ephemeral"] == "True"
+    assert files[".runner"]["GitHubUrl"].endswith("/octo-org/octo-repo")
+    assert files[".credentials"]["Scheme"] == "OAuth"
+
+
+@BOTH
+async def test_a_name_is_given_once(github: Client, runners: str) -> None:
+    await github.jitconfig("one", runners=runners)
+    again = await github.repo("POST", f"{runners}/generate-jitconfig", json=asked("ONE"))
+    assert again.status_code == 409
+    wanted = "Already exists - A runner with the name *** already exists."
+    assert again.json()["message"] == wanted
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (asked(""), 422),
+        (asked("n" * 65), 422),
+        (asked("n", "l" * 257), 422),
+        (asked("n", *map(str, range(101))), 422),
+        ({"name": "n", "runner_group_id": 1, "labels": []}, 422),
+        ({"name": "n"}, 422),
+        (asked("n", group=99), 404),
+    ],
+)
+async def test_a_wrong_jit_request_is_refused(
+    github: Client, runners: str, body: dict[str, object], status: int
+) -> None:
+    answer = await github.repo("POST", f"{runners}/generate-jitconfig", json=body)
+    assert answer.status_code == status
+    assert (await github.repo("GET", runners)).json()["total_count"] == 0
+
+
+@BOTH
+async def test_runners_are_listed_in_pages_and_by_name(github: Client, runners: str) -> None:
+    for number in range(3):
+        await github.jitconfig(f"runner-{number}", runners=runners)
+    first = await github.repo("GET", f"{runners}?per_page=2")
+    assert first.json()["total_count"] == 3
+    second = await github.repo("GET", first.links["next"]["url"])
+    assert [r["name"] for r in second.json()["runners"]] == ["runner-2"]
+    named = await github.repo("GET", f"{runners}?name=runner-1")
+    assert [r["name"] for r in named.json()["runners"]] == ["runner-1"]
+
+
+async def test_a_repository_does_not_show_its_organizations_runners(github: Client) -> None:
+    await github.jitconfig("one", runners=ORG_RUNNERS)
+    runner = (await github.repo("GET", ORG_RUNNERS)).json()["runners"][0]
+    assert (await github.repo("GET", RUNNERS)).json()["total_count"] == 0
+    assert (await github.repo("GET", f"{RUNNERS}/{runner['id']}")).status_code == 404
+
+
+@BOTH
+async def test_an_idle_runner_is_deleted_once(github: Client, runners: str) -> None:
+    await github.jitconfig("one", runners=runners)
+    number = (await github.repo("GET", runners)).json()["runners"][0]["id"]
+    assert (await github.repo("DELETE", f"{runners}/{number}")).status_code == 204
+    assert (await github.repo("DELETE", f"{runners}/{number}")).status_code == 404
+    assert (await github.repo("GET", f"{runners}/{number}")).status_code == 404
+
+
+async def test_a_busy_runner_is_not_deleted(github: Client) -> None:
+    busy = github.sim.add_runner(
+        "octo-org", "octo-repo", "busy", ("self-hosted", "linux"), after_ms=None
+    )
+    job = github.sim.dispatch("octo-org", "octo-repo", ONE_JOB).job_ids[0]
+    assert await github.sim.wait_job(job, "in_progress")
+    refused = await github.repo("DELETE", f"{RUNNERS}/{busy.id}")
+    assert refused.status_code == 422
+    assert "currently running a job" in refused.json()["message"]
+    github.sim.complete_job(job)
+    assert (await github.repo("DELETE", f"{RUNNERS}/{busy.id}")).status_code == 404
+
+
+@BOTH
+async def test_downloads_and_registration_tokens_are_offered(github: Client, runners: str) -> None:
+    downloads = (await github.repo("GET", f"{runners}/downloads")).json()
+    assert {d["architecture"] for d in downloads} == {"x64", "arm64"}
+    token = await github.repo("POST", f"{runners}/registration-token")
+    assert token.status_code == 201
+    assert token.json()["token"]
+
+
+async def test_runner_groups_are_listed_created_and_used(github: Client) -> None:
+    groups = "/orgs/octo-org/actions/runner-groups"
+    made = await github.repo("POST", groups, json={"name": "team"})
+    assert made.status_code == 201
+    listed = (await github.repo("GET", groups)).json()["runner_groups"]
+    assert [g["name"] for g in listed] == ["Default", "team"]
+    body = asked("one", group=made.json()["id"])
+    answer = await github.repo("POST", f"{ORG_RUNNERS}/generate-jitconfig", json=body)
+    assert answer.json()["runner"]["runner_group_id"] == made.json()["id"]
+
+
+async def test_what_github_does_not_serve_is_not_found(github: Client) -> None:
+    for method, path in (("GET", f"{REPOSITORY}/nothing"), ("GET", f"{RUNNERS}/abc")):
+        answer = await github.http.request(method, path)
+        assert (answer.status_code, answer.json()["message"]) == (404, "Not Found")

@@ -1,0 +1,99 @@
+"""Explanations: why a job waits, was refused, or got the runner it got."""
+
+import pytest
+
+from mayfly.engine.explanations import Explanations
+from mayfly.model.errors import NotFound
+from mayfly.model.jobs import WorkflowJob
+from mayfly.model.protocol import Outcome
+from tests.fakes.engine import Engine
+from tests.fakes.factories import (
+    claimed,
+    completed_job,
+    queued_job,
+    refused,
+    registered_claim,
+    running_job,
+    waiting_job,
+)
+
+
+async def summary_of(engine: Engine, *jobs: WorkflowJob) -> str:
+    await engine.ledger.record(jobs)
+    return (await engine.explanations.explain(1)).summary
+
+
+async def test_a_job_nobody_told_us_of_says_where_to_look(engine: Engine):
+    with pytest.raises(NotFound, match="recent deliveries at GitHub"):
+        await engine.explanations.explain(1)
+
+
+async def test_a_refused_job_says_why(engine: Engine):
+    await engine.ledger.record([refused(queued_job(1))])
+    answer = await engine.explanations.explain(1)
+    assert answer.summary == "refused: no access rule lets it use the pool"
+    assert answer.facts[0] == "reason: not_allowed"
+    assert answer.facts[-1] == "first heard of at 2026-11-22 12:00:00 UTC"
+    assert (answer.repository, answer.state, answer.attempt) == ("octo/hello", "queued", 1)
+
+
+async def test_a_job_held_back_by_github_says_so(engine: Engine):
+    assert "GitHub holds it back" in await summary_of(engine, waiting_job(1))
+
+
+async def test_a_job_without_an_executor_says_so(engine: Engine):
+    summary = await summary_of(engine, queued_job(1), queued_job(2, age=60))
+    assert summary == "waiting for an executor of pool linux to take it; is one running?"
+    facts = (await engine.explanations.explain(1)).facts
+    assert "1 older job(s) of the same repository and labels wait before it" in facts
+    assert "pool linux: 0 of 3 runners in use, 2 to be made" in facts
+    assert "its group: 2 queued, 0 runner(s) on the way" in facts
+
+
+async def test_a_job_whose_runner_is_being_made_says_so(engine: Engine):
+    await engine.ledger.record([queued_job(1)])
+    await claimed(engine.ledger)
+    assert await summary_of(engine) == "a runner for it is being made"
+
+
+async def test_a_full_pool_is_named(engine: Engine):
+    await engine.ledger.record([queued_job(number, age=9) for number in (2, 3, 4)])
+    for machine in ("m2", "m3", "m4"):
+        await claimed(engine.ledger, machine)
+    summary = await summary_of(engine, queued_job(1))
+    assert summary == "waiting: all 3 runners of pool linux are in use"
+
+
+async def test_a_pool_that_is_gone_from_the_settings_is_named(engine: Engine):
+    await engine.ledger.record([queued_job(1)])
+    answer = await Explanations(engine.ledger, ()).explain(1)
+    assert answer.summary == "waiting, but pool 'linux' is not in mayfly.toml any more"
+
+
+async def test_a_running_job_names_its_machine(engine: Engine):
+    await engine.ledger.record([queued_job(1)])
+    mint = await registered_claim(engine.ledger, "board-7")
+    summary = await summary_of(engine, running_job(1, runner=mint.name))
+    assert summary == f"running on {mint.name}, made on machine board-7"
+
+
+async def test_an_ended_job_names_its_machine_long_after(engine: Engine):
+    await engine.ledger.record([queued_job(1)])
+    mint = await registered_claim(engine.ledger, "board-7")
+    await engine.ledger.finish(mint.claim.id, mint.claim.boot, Outcome.DONE, "")
+    summary = await summary_of(engine, completed_job(1, runner=mint.name))
+    assert summary == f"ended (success) on {mint.name}, made on machine board-7"
+
+
+async def test_a_foreign_runner_is_called_one(engine: Engine):
+    summary = await summary_of(engine, running_job(1, runner="theirs"))
+    assert summary == "running on theirs, which is not a runner of this Mayfly"
+
+
+async def test_a_cancelled_job_had_no_runner(engine: Engine):
+    assert await summary_of(engine, completed_job(1)) == "ended (success); no runner took it"
+
+
+async def test_the_newest_attempt_is_explained(engine: Engine):
+    await engine.ledger.record([completed_job(1), queued_job(1, attempt=2)])
+    assert (await engine.explanations.explain(1)).attempt == 2
