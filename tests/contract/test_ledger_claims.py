@@ -335,3 +335,40 @@ async def test_a_machine_that_was_stopped_is_not_to_blame(store: OpenedStore):
         mint = await minting_claim(store.ledger, "patient")
         await store.ledger.finish(mint.claim.id, mint.claim.boot, Outcome.STOPPED, "")
     assert await store.ledger.claim(order("patient"), UNBOUNDED, None) is not None
+
+
+async def test_a_refusal_of_github_blames_the_group_and_no_machine(store: OpenedStore):
+    await store.ledger.record([queued_job(1), queued_job(2, owner="mona")])
+    mint = await minting_claim(store.ledger)
+    made = mint.claim
+    changes = await store.ledger.refused(made.id, "the installation is suspended")
+    assert [claim.state for claim in changes.ended] == [ClaimState.FAILED]
+    await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "GitHub said no")
+    group = await store.ledger.group(made.group)
+    assert group is not None
+    assert (group.fails, group.refusal) == (1, "the installation is suspended")
+    other = await store.ledger.claim(order(made.machine, boot=made.boot), UNBOUNDED, None)
+    assert other is not None
+    assert other.owner != made.owner
+    assert await store.ledger.claim(order("m2"), UNBOUNDED, None) is None
+    await pass_time(store.ledger, store.clock, 60)
+    again = await store.ledger.claim(order("m2"), UNBOUNDED, None)
+    assert again is not None
+    assert again.owner == made.owner
+    assert mint.name in [registration.name for registration in await store.ledger.unproven()]
+
+
+async def test_a_rebind_keeps_the_bound_of_one_owner(store: OpenedStore):
+    await store.ledger.record(
+        [queued_job(1), queued_job(2, owner="mona"), queued_job(3, owner="mona", repository="b")]
+    )
+    octo = await store.ledger.claim(order("m1"), UNBOUNDED, 1)
+    mona = await store.ledger.claim(order("m2"), UNBOUNDED, 1)
+    assert octo is not None
+    assert mona is not None
+    assert {octo.owner, mona.owner} == {"octo", "mona"}
+    surplus = octo if octo.owner == "octo" else mona
+    await store.ledger.record([completed_job(1)])
+    await store.ledger.relieve(surplus.id)
+    moved, _ = await store.ledger.claimed(surplus.id)
+    assert moved.state is ClaimState.WITHDRAWN

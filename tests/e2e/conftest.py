@@ -20,7 +20,7 @@ async def shared() -> AsyncIterator[Stage]:
 async def stage(shared: Stage) -> AsyncIterator[Stage]:
     """The shared stage, left as it was found."""
     yield shared
-    _show_logs(shared)
+    shared.show_logs()
     await check_nothing_is_left(shared)
 
 
@@ -29,11 +29,4 @@ async def own_stage() -> AsyncIterator[Stage]:
     """A stage for one test alone, without a process."""
     async with opened() as stage:
         yield stage
-        _show_logs(stage)
         await check_nothing_is_left(stage)
-
-
-def _show_logs(stage: Stage) -> None:
-    """pytest shows it when the test has failed."""
-    for program in stage.programs:
-        print(f"--- {program.name}", *program.lines()[-40:], sep="\n")

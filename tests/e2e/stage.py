@@ -308,6 +308,11 @@ class Stage:
                 self.simulator.cancel_job(job.id)
         assert await self.simulator.wait_deliveries(20), "deliveries are still on their way"
 
+    def show_logs(self) -> None:
+        """pytest shows them when the test has failed."""
+        for program in self.programs:
+            print(f"--- {program.name}", *program.lines()[-40:], sep="\n")
+
     def _runner(self, jit: str, template: Path | None) -> str:
         words = [interpreter(), str(self._program)]
         words += ["--jitconfig-stdin"] if jit == "stdin" else []
@@ -342,6 +347,7 @@ async def opened(
             try:
                 yield stage
             finally:
+                stage.show_logs()
                 for program in reversed(stage.programs):
                     await program.stopped()
 

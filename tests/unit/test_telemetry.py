@@ -99,7 +99,7 @@ def test_every_event_moves_its_own_series(telemetry: Telemetry):
         ("mayfly_job_waited_seconds_sum", {"pool": "linux"}, 42),
         ("mayfly_runner_onlined_seconds_sum", {"pool": "linux"}, 7),
         ("mayfly_claim_ended_total", {"pool": "linux", "end": "lost"}, 1),
-        ("mayfly_reconciler_corrected_total", {"correction": "counters_repaired"}, 2),
+        ("mayfly_reconciler_corrected_total", {"correction": "runner_deleted"}, 2),
         ("mayfly_webhook_answered_total", {"result": "recorded"}, 1),
         ("mayfly_delivery_ignored_total", {"reason": "malformed"}, 1),
         ("mayfly_github_refused_total", {"kind": "installation_suspended"}, 1),

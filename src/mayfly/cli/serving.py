@@ -3,16 +3,21 @@
 import asyncio
 import signal
 
+import structlog
+
 from mayfly.cli.settings import Settings
 from mayfly.cli.wiring import open_plane
+from mayfly.engine.intake import Intake
+from mayfly.model.errors import MayflyError
 from mayfly.telemetry import configure_logs
 from mayfly.web.server import serve
+
+log = structlog.get_logger("mayfly")
 
 
 async def serve_forever(settings: Settings) -> None:
     """Until SIGTERM or SIGINT; accepted requests are finished."""
-    log = settings.file.log
-    configure_logs(json=log.json, level=log.level)
+    configure_logs(json=settings.file.log.json, level=settings.file.log.level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -21,5 +26,15 @@ async def serve_forever(settings: Settings) -> None:
         server = settings.file.server
         async with serve(running.app, server.host, server.port) as url:
             running.plane.news.publish("server.started", url=url)
+            review = asyncio.create_task(_review(running.plane.intake))
             await stop.wait()
+            review.cancel()
             running.plane.news.publish("server.stopped", url=url)
+
+
+async def _review(intake: Intake) -> None:
+    """mayfly.toml may have changed since the queued jobs were decided."""
+    try:
+        await intake.review()
+    except MayflyError as error:
+        log.warning("review.failed", reason=str(error))

@@ -39,7 +39,7 @@ grp = sa.Table(
     sa.Column("surplus_since", sa.Float),
     sa.Column("fails", sa.Integer, nullable=False, server_default="0"),
     sa.Column("retry_at", sa.Float),
-    sa.Column("refusal", sa.Text, nullable=False, server_default=""),
+    sa.Column("refusal", sa.Text, nullable=False, server_default=sa.text("''")),
 )
 
 pool = sa.Table(

@@ -63,7 +63,7 @@ def _demand() -> None:
         sa.Column("surplus_since", sa.Float),
         sa.Column("fails", sa.Integer, nullable=False, server_default="0"),
         sa.Column("retry_at", sa.Float),
-        sa.Column("refusal", sa.Text, nullable=False, server_default=""),
+        sa.Column("refusal", sa.Text, nullable=False, server_default=sa.text("''")),
     )
     op.create_index("grp_open", "grp", ["pool"], **_where("queued > supply"))
     op.create_index("grp_surplus", "grp", ["surplus_since"], **_where("surplus_since IS NOT NULL"))
