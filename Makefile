@@ -18,7 +18,7 @@ serve: $(CORE) ## run the control plane with ./mayfly.toml
 	$(BIN)/mayfly serve
 
 test: $(STAMP) ## run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 check: $(STAMP) ## lint, types and import rules; changes nothing
 	$(BIN)/ruff format --check .
