@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -27,33 +28,33 @@ async def test_the_app_may_name_itself_by_id_or_client_id(github: Client, issuer
 
 
 @pytest.mark.parametrize(
-    ("token", "status", "message"),
+    ("made", "status", "message"),  # when the test runs: a token ages
     [
-        (None, 401, UNDECODABLE),
-        ("ghs_nonsense", 401, UNDECODABLE),
-        (app_token(key=generate_app_key()[0]), 401, UNDECODABLE),
-        (app_token(issuer="1"), 404, "Integration not found"),
+        (lambda: None, 401, UNDECODABLE),
+        (lambda: "ghs_nonsense", 401, UNDECODABLE),
+        (lambda: app_token(key=generate_app_key()[0]), 401, UNDECODABLE),
+        (lambda: app_token(issuer="1"), 404, "Integration not found"),
         (
-            app_token(expires=700),
+            lambda: app_token(expires=700),
             401,
             "'Expiration time' claim ('exp') is too far in the future",
         ),
         (
-            app_token(issued=-600, expires=-5),
+            lambda: app_token(issued=-600, expires=-5),
             401,
             EXPIRED,
         ),
         (
-            app_token(issued=120),
+            lambda: app_token(issued=120),
             401,
             ISSUED_AT,
         ),
     ],
 )
 async def test_a_wrong_app_token_is_refused_in_githubs_words(
-    github: Client, token: str | None, status: int, message: str
+    github: Client, made: Callable[[], str | None], status: int, message: str
 ) -> None:
-    answer = await github.call("GET", "/app", token=token)
+    answer = await github.call("GET", "/app", token=made())
     assert (answer.status_code, answer.json()["message"]) == (status, message)
 
 

@@ -201,9 +201,9 @@ def test_an_error_is_logged_with_its_trace(capsys: pytest.CaptureFixture[str]):
 def test_libraries_are_heard_from_warnings_on_in_the_same_form(capsys: pytest.CaptureFixture[str]):
     configure_logs(json=True)
     logging.getLogger("httpx").info("GET https://api.github.com/?token=hunter2")
-    logging.getLogger("uvicorn.error").error("Cancel %s running task(s)", 3)
+    logging.getLogger("some.library").error("Cancel %s running task(s)", 3)
     (entry,) = logged(capsys)
-    assert (entry["event"], entry["logger"]) == ("library.logged", "uvicorn.error")
+    assert (entry["event"], entry["logger"]) == ("library.logged", "some.library")
     assert entry["message"] == "Cancel 3 running task(s)"
 
 

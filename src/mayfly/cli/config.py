@@ -48,8 +48,8 @@ pool = "linux"
 def check(config: ConfigFile = Path("mayfly.toml")) -> None:
     """Read the settings and their secrets as `serve` would; say what is wrong or surprising."""
     with as_sentences():
+        from mayfly.cli.backends import backend
         from mayfly.cli.settings import load
-        from mayfly.cli.wiring import backend
         from mayfly.model.pools import warnings
 
         settings = load(config)

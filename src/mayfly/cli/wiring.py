@@ -2,10 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import entry_points
-from types import ModuleType
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
+from mayfly.cli.backends import backend
 from mayfly.cli.settings import Settings
 from mayfly.engine.admission import Admission
 from mayfly.engine.claims import Claims
@@ -17,7 +16,6 @@ from mayfly.engine.news import News
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.reconciler import Reconciler
 from mayfly.github.app import open_github
-from mayfly.model.errors import InvalidSettings
 from mayfly.ports import OpenBus, OpenStore
 from mayfly.store.declared import DeclaredAccessRules
 from mayfly.telemetry import Telemetry
@@ -29,20 +27,6 @@ class Running(NamedTuple):
 
     plane: ControlPlane
     app: Front
-
-
-def backend(kind: str, name: str) -> ModuleType:
-    """The module of a backend, by its entry point (`mayfly.KIND`)."""
-    known = {point.name: point for point in entry_points(group=f"mayfly.{kind}")}
-    if name not in known:
-        choice = ", ".join(sorted(known))
-        raise InvalidSettings(f"there is no backend {name!r} among mayfly.{kind}; known: {choice}")
-    try:
-        return cast("ModuleType", known[name].load())
-    except ModuleNotFoundError as error:
-        raise InvalidSettings(
-            f"backend {name!r} needs {error.name}; install mayfly-runners[{name}]"
-        ) from error
 
 
 @asynccontextmanager

@@ -105,6 +105,8 @@ class Reflector:
         match decode(event_name, delivery, body):
             case WorkflowJobEvent() as event:
                 await self._plane.intake.submit(event)
+                if event.installation is None:
+                    log.warning("webhook.incomplete", missing="installation", delivery=delivery)
                 return WebhookResult.RECORDED
             case Ping():
                 return WebhookResult.PING

@@ -1,0 +1,21 @@
+"""Backends, found by their entry points."""
+
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import cast
+
+from mayfly.model.errors import InvalidSettings
+
+
+def backend(kind: str, name: str) -> ModuleType:
+    """The module of a backend, by its entry point (`mayfly.KIND`)."""
+    known = {point.name: point for point in entry_points(group=f"mayfly.{kind}")}
+    if name not in known:
+        choice = ", ".join(sorted(known))
+        raise InvalidSettings(f"there is no backend {name!r} among mayfly.{kind}; known: {choice}")
+    try:
+        return cast("ModuleType", known[name].load())
+    except ModuleNotFoundError as error:
+        raise InvalidSettings(
+            f"backend {name!r} needs {error.name}; install mayfly-runners[{name}]"
+        ) from error
