@@ -115,6 +115,7 @@ async def test_a_job_without_an_installation_is_refused_and_explained(stage: Sta
     assert await figure(stage, name) - before == 1
     why = await stage.mayfly("jobs", "explain", "515151")
     assert "refused: the delivery names no installation of the GitHub App" in why.out
+    assert sum("webhook.incomplete" in line for line in stage.programs[0].lines()) == 1
 
 
 async def test_an_unknown_event_is_accepted_and_counted(stage: Stage):

@@ -77,23 +77,15 @@ def test_a_groups_id_fits_a_signed_column():
 
 
 @pytest.mark.parametrize(
-    ("opened", "freed", "open_", "free", "rings"),
-    [
-        (1, 0, 1, 3, 1),
-        (5, 0, 5, 3, 3),
-        (0, 1, 4, 1, 1),
-        (0, 1, 0, 1, 0),
-        (0, 2, 1, 2, 1),
-        (1, 0, 0, 3, 0),
-        (2, 0, 2, 0, 0),
-        (2, 0, 2, -1, 0),
-    ],
+    ("open_", "free", "depth", "rings"),
+    [(3, 5, 0, 3), (3, 2, 0, 2), (3, 5, 1, 2), (3, 5, 4, 0), (0, 5, 0, 0), (3, 0, 0, 0)],
 )
-def test_how_often_to_ring(opened: int, freed: int, open_: int, free: int, rings: int):
-    assert doorbells(opened=opened, freed=freed, open_=open_, free=free) == rings
+def test_it_rings_for_what_is_open_and_fits_and_is_not_rung_for(
+    open_: int, free: int, depth: int, rings: int
+):
+    assert doorbells(open_=open_, free=free, depth=depth) == rings
 
 
-@given(*[st.integers(-3, 9)] * 4)
-def test_a_ring_is_never_for_nothing(opened: int, freed: int, open_: int, free: int):
-    rings = doorbells(opened=opened, freed=freed, open_=open_, free=free)
-    assert 0 <= rings <= max(0, min(open_, free))
+@given(st.integers(-3, 9), st.integers(-3, 9), st.integers(0, 9))
+def test_a_ring_is_never_for_nothing(open_: int, free: int, depth: int):
+    assert 0 <= doorbells(open_=open_, free=free, depth=depth) <= max(0, min(open_, free))

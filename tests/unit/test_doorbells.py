@@ -8,7 +8,7 @@ import pytest
 
 from mayfly.bus.memory import MemoryBus
 from mayfly.engine.doorbells import Doorbells
-from mayfly.model.changes import Touch
+from mayfly.model.changes import PoolUse, Touch
 from mayfly.model.errors import Transient
 from mayfly.model.pools import Pool
 from mayfly.model.requests import Message
@@ -16,6 +16,7 @@ from mayfly.telemetry import Telemetry
 from tests.fakes.clocks import ManualClock
 
 POOLS = (Pool(name="linux", max=3), Pool(name="arm64", max=2))
+ONE_OPEN = {"linux": Touch(opened=1, freed=0, used=0, open=1)}
 SOON = timedelta(seconds=5)
 
 
@@ -74,18 +75,18 @@ async def test_a_pool_that_is_gone_from_the_settings_is_not_rung_for():
     bells, _ = doorbells(bus)
     async with bells.open():
         bells.ring({"retired": Touch(opened=1, freed=0, used=0, open=1)})
-        bells.ring_times("linux", 1)
+        bells.ring(ONE_OPEN)
         assert await count(bus) == 1
         assert await bus.depth("retired") == 0
 
 
-async def test_rings_that_wait_never_exceed_the_pool():
+async def test_what_is_rung_for_is_not_rung_for_again():
     bus = FailingBus()
     bells, _ = doorbells(bus)
-    for _ in range(10):
-        bells.ring_times("linux", 2)
-    async with bells.open():
-        assert await count(bus) == 3
+    assert await bells.make_up("linux", PoolUse(used=0, queued=2, open=2)) == 2
+    assert await bells.make_up("linux", PoolUse(used=0, queued=3, open=3)) == 1
+    assert await bells.make_up("linux", PoolUse(used=0, queued=9, open=9)) == 0
+    assert await bus.depth("linux") == 3
 
 
 @pytest.mark.parametrize("failure", [Transient("the bus is away"), RuntimeError("a bug")])
@@ -93,8 +94,8 @@ async def test_a_ring_that_is_lost_does_not_silence_the_next(failure: Exception)
     bus = FailingBus(failure)
     bells, _ = doorbells(bus)
     async with bells.open():
-        bells.ring_times("linux", 1)
+        bells.ring(ONE_OPEN)
         async with asyncio.timeout(5):
             await bus.failed.wait()
-        bells.ring_times("linux", 1)
+        bells.ring(ONE_OPEN)
         assert await count(bus) == 1

@@ -1,6 +1,8 @@
 """Running an executor with the driver its machine's settings name."""
 
 import asyncio
+import signal
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,15 @@ def execute(
         prepare_timeout_seconds=tuning.prepare_timeout_seconds,
     )
     open_driver = partial(process.open_driver, _runner(file, config))
-    return asyncio.run(executor.run(settings, open_driver))
+    return asyncio.run(_to_the_end(executor.run(settings, open_driver)))
+
+
+async def _to_the_end(run: Coroutine[Any, Any, int]) -> int:
+    """A signal that comes while the program ends must not change its exit code."""
+    try:
+        return await run
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
 def _file(config: Path | None) -> File:

@@ -1,13 +1,12 @@
 """Doorbells: tell the bus that a pool has work, off the path of whoever found out."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import structlog
 
-from mayfly.model.changes import Touch
+from mayfly.model.changes import PoolUse, Touch
 from mayfly.model.demand import doorbells
 from mayfly.model.errors import MayflyError
 from mayfly.model.pools import Pool
@@ -25,21 +24,20 @@ class Doorbells:
         self._bus = bus
         self._maximum = {pool.name: pool.max for pool in pools}
         self._telemetry = telemetry
-        self._wanted: Counter[str] = Counter()
+        self._open: dict[str, tuple[int, int]] = {}
         self._wake = asyncio.Event()
 
     def ring(self, touched: Mapping[str, Touch]) -> None:
-        """Ring for every pool in which something opened and a slot is free (R1)."""
+        """Ring for every pool in which something opened or a slot became free (R1)."""
         for pool, touch in touched.items():
             free = self._maximum.get(pool, 0) - touch.used
-            times = doorbells(opened=touch.opened, freed=touch.freed, open_=touch.open, free=free)
-            self.ring_times(pool, times)
+            if min(touch.open, free) > 0:
+                self._open[pool] = (touch.open, free)
+                self._wake.set()
 
-    def ring_times(self, pool: str, times: int) -> None:
-        """Ring for one pool, never beyond what it can hold."""
-        if times > 0:
-            self._wanted[pool] = min(self._wanted[pool] + times, self._maximum.get(pool, times))
-            self._wake.set()
+    async def make_up(self, pool: str, use: PoolUse) -> int:
+        """Ring now for what is open and not rung for; how often."""
+        return await self._ring(pool, use.open, self._maximum.get(pool, 0) - use.used)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -55,14 +53,20 @@ class Doorbells:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            wanted, self._wanted = self._wanted, Counter()
-            requests = [RunnerRequest(pool=pool) for pool in wanted.elements()]
-            try:
-                await self._bus.publish(requests)
-            except MayflyError as error:
-                log.warning("doorbell.lost", reason=str(error))
-            except Exception:  # top of the loop: the reconciler rings again
-                log.exception("doorbell.stumbled")
-            else:
-                for pool, times in wanted.items():
-                    self._telemetry.doorbells_rung(pool, times)
+            known, self._open = self._open, {}
+            for pool, (open_, free) in known.items():
+                try:
+                    await self._ring(pool, open_, free)
+                except MayflyError as error:
+                    log.warning("doorbell.lost", pool=pool, reason=str(error))
+                except Exception:  # top of the loop: the reconciler rings again
+                    log.exception("doorbell.stumbled", pool=pool)
+
+    async def _ring(self, pool: str, open_: int, free: int) -> int:
+        if min(open_, free) <= 0:
+            return 0
+        times = doorbells(open_=open_, free=free, depth=await self._bus.depth(pool))
+        if times:
+            await self._bus.publish([RunnerRequest(pool=pool)] * times)
+            self._telemetry.doorbells_rung(pool, times)
+        return times

@@ -113,13 +113,7 @@ class Reconciler:
             self._telemetry.corrected(correction, len(changes.claims))
 
     async def _ring_again(self) -> None:
-        """The doorbells that are missing: min(open, max - used) - depth (R1)."""
-        uses = await self._ledger.pools()
-        for pool in self._pools:
-            if use := uses.get(pool.name):
-                wanted = min(use.open, pool.max - use.used)
-                if wanted > 0:
-                    missing = wanted - await self._bus.depth(pool.name)
-                    if missing > 0:
-                        self._telemetry.corrected(Correction.DOORBELL_RUNG, missing)
-                        self._doorbells.ring_times(pool.name, missing)
+        """Doorbells that were lost."""
+        for pool, use in (await self._ledger.pools()).items():
+            if missing := await self._doorbells.make_up(pool, use):
+                self._telemetry.corrected(Correction.DOORBELL_RUNG, missing)

@@ -32,8 +32,6 @@ class Shutdown:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-                # The program is ending with its own exit code; a late signal must not change it.
-                signal.signal(number, signal.SIG_IGN)
 
     def asked(self) -> None:
         """What one signal does."""

@@ -79,9 +79,9 @@ def demand_of(
     )
 
 
-def doorbells(*, opened: int, freed: int, open_: int, free: int) -> int:
-    """How often to ring for a pool after a change (R1): never more than is open, nor than fits."""
-    return max(0, min(max(opened, freed), open_, free))
+def doorbells(*, open_: int, free: int, depth: int) -> int:
+    """How many are missing at the bus (R1): by what is there, so that a lost one is made up for."""
+    return max(0, min(open_, free) - depth)
 
 
 def demand_for(job: WorkflowJob) -> Demand | None:
