@@ -54,6 +54,7 @@ def _config(app: Front, patience: timedelta) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on the client's address
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=max(1, round(patience.total_seconds())),
     )
