@@ -24,7 +24,7 @@ from mayfly.simulator import (
 )
 from mayfly.web.tokens import Role, new_token
 
-JOBS = 40
+JOBS = 103
 BURST = 200
 EXECUTORS = 8
 MINT_MILLISECONDS = 300
@@ -48,6 +48,9 @@ api_url = "{github}"
 private_key_file = "{directory}/app.pem"
 webhook_secret_files = ["{directory}/secret"]
 mints_per_minute = 100000
+[deadlines]
+turn_seconds = 1
+surplus_seconds = 2
 [[pools]]
 name = "linux"
 max = 64
@@ -75,7 +78,7 @@ async def _latency() -> None:
             job = simulator.dispatch("bench", "repo", WORKFLOW.format(job=f"job{number}"))
             await simulator.wait_job(job.job_ids[0], timeout=30)
             waits.append((_stamps(stamps)[len(before)] - began) / 1e6)
-            await asyncio.sleep(0.15)  # the executor cleans up and parks again
+            await asyncio.sleep(0.3)  # the executor cleans up and parks again
     waits = sorted(waits[3:])
     print("dispatched at the simulator -> runner process exec'd, one parked executor")
     print(
@@ -128,7 +131,7 @@ async def _stage(executors: int) -> AsyncIterator[tuple[Simulator, Path]]:
                 PLANE.format(directory=directory, github=simulator.url, token=as_toml(token))
             )
             log = directory / "plane.log"
-            stack.callback(_stop, _started(log, "serve", "--config", str(config)))
+            stack.push_async_callback(_stopped, _started(log, "serve", "--config", str(config)))
             line = await _line(log, "server.started")
             url = line.partition('"url": "')[2].partition('"')[0]
             simulator.set_webhook(f"{url}/webhooks/github")
@@ -136,7 +139,7 @@ async def _stage(executors: int) -> AsyncIterator[tuple[Simulator, Path]]:
             options += ["--config", f"{directory}/executor.toml", "--state-dir", f"{directory}/s"]
             for number in range(executors):
                 log = directory / f"executor-{number}.log"
-                stack.callback(_stop, _started(log, "executor", *options))
+                stack.push_async_callback(_stopped, _started(log, "executor", *options))
                 await _line(log, "executor.ready")
             yield simulator, directory
 
@@ -146,9 +149,9 @@ def _started(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "mayfly", *arguments], stderr=output)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+async def _stopped(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    process.wait(20)
+    await asyncio.to_thread(process.wait, 60)  # an executor finishes its job, at the simulator here
 
 
 async def _line(log: Path, event: str) -> str:
