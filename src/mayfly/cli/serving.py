@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+from datetime import timedelta
 
 import structlog
 
@@ -12,6 +13,9 @@ from mayfly.engine.intake import Intake
 from mayfly.model.errors import MayflyError
 from mayfly.telemetry import configure_logs
 from mayfly.web.server import serve
+
+REVIEW_PAUSE = timedelta(milliseconds=250)
+"""Between two pages of 500 jobs: 100,000 take under two minutes, at a tenth of a core."""
 
 log = structlog.get_logger("mayfly")
 
@@ -40,6 +44,6 @@ async def serve_forever(settings: Settings) -> None:
 async def _review(intake: Intake) -> None:
     """mayfly.toml may have changed since the queued jobs were decided."""
     try:
-        await intake.review()
+        await intake.review(pause=REVIEW_PAUSE)
     except MayflyError as error:
         log.warning("review.failed", reason=str(error))

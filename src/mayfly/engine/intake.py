@@ -1,6 +1,7 @@
 """Intake: a workflow job event becomes a decision and a row of the ledger, durable before 202."""
 
 import asyncio
+from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,9 @@ from mayfly.telemetry import Telemetry
 
 LARGEST_BATCH = 256
 """Events that share a transaction: as many as wait while one commits, and never unbounded."""
+LATECOMERS = 3
+"""Turns of the event loop in which what has arrived at the sockets may still join: microseconds
+when nothing has, and twice as large batches under load."""
 PAGE = 500
 """Queued jobs that are decided again in one transaction."""
 
@@ -59,8 +63,11 @@ class Intake:
         await waiting.recorded
         return decision
 
-    async def review(self) -> None:
-        """Decide all queued jobs again, after the access rules have changed."""
+    async def review(self, *, pause: timedelta = timedelta(0)) -> None:
+        """Decide all queued jobs again, after the access rules have changed.
+
+        `pause` between two pages leaves the machine to deliveries, when nobody waits for the end.
+        """
         page = await self._ledger.queued(PAGE)
         while page:
             jobs = [
@@ -70,11 +77,14 @@ class Intake:
                 for job in page
             ]
             self._aftermath.follow(await self._ledger.redecide(jobs))
+            await asyncio.sleep(pause.total_seconds())
             page = await self._ledger.queued(PAGE, page[-1].key)
 
     async def _record_waiting(self) -> None:
         try:
             while self._waiting:
+                for _ in range(LATECOMERS):
+                    await asyncio.sleep(0)
                 batch = self._waiting[:LARGEST_BATCH]
                 del self._waiting[:LARGEST_BATCH]
                 await self._record(batch)
