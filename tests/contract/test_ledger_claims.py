@@ -372,3 +372,22 @@ async def test_a_rebind_keeps_the_bound_of_one_owner(store: OpenedStore):
     await store.ledger.relieve(surplus.id)
     moved, _ = await store.ledger.claimed(surplus.id)
     assert moved.state is ClaimState.WITHDRAWN
+
+
+async def test_an_executor_of_one_pool_has_no_say_about_machines_of_another(store: OpenedStore):
+    await store.ledger.record([queued_job(1), queued_job(2, labels=ARM), queued_job(3, labels=ARM)])
+    made = await claimed(store.ledger, "rack/0", pool="linux", key="theirs")
+    thief = order("rack/0", boot="evil", pool="arm64")
+    assert await store.ledger.claim(thief, UNBOUNDED, None) is not None
+    assert (await store.ledger.claimed(made.id))[0].live
+    stolen = order(made.machine, boot=made.boot, key="theirs", pool="arm64")
+    assert await store.ledger.claim(stolen, UNBOUNDED, None) is None
+
+
+async def test_failures_in_one_pool_do_not_pause_the_machine_in_another(store: OpenedStore):
+    await store.ledger.record([queued_job(1), queued_job(2, labels=ARM)])
+    for _ in range(2):
+        bad = await claimed(store.ledger, "rack/0", pool="arm64")
+        await store.ledger.finish(bad.id, bad.boot, Outcome.FAILED, "no disk")
+    assert await store.ledger.claim(order("rack/0", pool="arm64"), UNBOUNDED, None) is None
+    assert await store.ledger.claim(order("rack/0", pool="linux"), UNBOUNDED, None) is not None

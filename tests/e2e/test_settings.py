@@ -53,6 +53,19 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
         lambda good: f'{good}{TOKEN}sha256 = "{"0" * 64}"\n',
         "names its pools",
     ),
+    "an owner left empty": (lambda good: good.replace('"octo-org"', '"octo/"'), "neither OWNER"),
+    "a rule for everybody": (lambda good: good.replace('"octo-org"', '"*"'), "neither OWNER"),
+    "a level of no log": (lambda good: f'{good}\n[log]\nlevel = "loud"\n', "log.level"),
+    "no pause": (lambda good: f"{good}\n[deadlines]\nturn_seconds = 0\n", "turn_seconds"),
+    "no number": (lambda good: f"{good}\n[deadlines]\nturn_seconds = nan\n", "turn_seconds"),
+    "silent at once": (lambda good: f"{good}\n[deadlines]\nsilent_seconds = 5\n", "seems dead"),
+    "no port": (lambda good: good.replace("port = 0", "port = 99999"), "server.port"),
+    "no address": (lambda good: good.replace("app_id", 'api_url = "x"\napp_id'), "api_url"),
+    "a long prefix": (lambda good: f'runner_prefix = "{"x" * 40}"\n{good}', "runner_prefix"),
+    "an endless pool": (
+        lambda good: good.replace('"linux"\n\n', '"linux"\nmax = 99999999999\n\n'),
+        "at most 100000",
+    ),
     "an unknown store": (lambda good: good.replace("url =", 'backend = "oracle"\nurl ='), "oracle"),
 }
 

@@ -111,11 +111,13 @@ async def test_a_job_without_an_installation_is_refused_and_explained(stage: Sta
     name = 'mayfly_job_decided_total{decision="no_installation"}'
     before = await figure(stage, name)
     body = changed(QUEUED, workflow_job=job, installation=None)
+    plane = stage.programs[0]
+    warned = sum("webhook.incomplete" in line for line in plane.lines())
     assert (await post(stage, body)).status_code == 202
     assert await figure(stage, name) - before == 1
     why = await stage.mayfly("jobs", "explain", "515151")
     assert "refused: the delivery names no installation of the GitHub App" in why.out
-    assert sum("webhook.incomplete" in line for line in stage.programs[0].lines()) == 1
+    assert sum("webhook.incomplete" in line for line in plane.lines()) - warned == 1
 
 
 async def test_an_unknown_event_is_accepted_and_counted(stage: Stage):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mayfly.model.access import AccessRule, by_identity, first_allowing
+from mayfly.model.access import AccessRule, by_identity, first_allowing, parsed_subject
+from mayfly.model.errors import InvalidSettings
 
 OWNER = AccessRule(owner="Octo", label="linux")
 REPOSITORY = AccessRule(owner="octo", repository="hello", label="Linux")
@@ -39,3 +40,16 @@ def test_the_wider_rule_and_the_declared_one_are_named_first():
     assert first_allowing(by_identity([REPOSITORY, OWNER]), "octo", "hello", "linux") == OWNER
     assert first_allowing(by_identity([REPOSITORY, OWNER]), "octo", "world", "linux") == OWNER
     assert first_allowing(by_identity([REPOSITORY]), "octo", "world", "linux") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"), [("octo", ("octo", None)), ("octo/hello.py", ("octo", "hello.py"))]
+)
+def test_a_subject_is_an_owner_or_a_repository(text: str, parts: tuple[str, str | None]):
+    assert parsed_subject(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", "octo/", "/hello", "a/b/c", "*", "octo/ ", "o cto"])
+def test_what_is_neither_grants_nothing(text: str):
+    with pytest.raises(InvalidSettings, match="neither OWNER nor OWNER/REPOSITORY"):
+        parsed_subject(text)

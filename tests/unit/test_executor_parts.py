@@ -1,6 +1,7 @@
 """The executor's settings, slots, log lines and imports."""
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ def settings(**changes: object) -> Settings:
     ("changes", "sentence"),
     [
         ({"server": "mayfly.example.org"}, "not a URL"),
+        ({"server": "http://[::1"}, "not a URL"),
+        ({"server": "https://mayfly.example.org:port"}, "not a URL"),
         ({"server": "http://mayfly.example.org"}, "unencrypted"),
         ({"server": "https://me:pw@mayfly.example.org"}, "use the token"),
         ({"pool": ""}, "not the name of a pool"),
@@ -65,6 +68,19 @@ def test_a_slot_is_held_by_one_and_free_afterwards(tmp_path):
         assert first.directory != second.directory
     with slots.taken(tmp_path, "m") as again:
         assert again == first
+
+
+def test_a_slot_is_passable_whatever_the_umask(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir(mode=0o700)
+    before = os.umask(0o077)
+    try:
+        with slots.taken(kept / "new" / "state", "m") as slot:
+            made = [slot.directory, *slot.directory.parents[:3]]
+            assert [stat.S_IMODE(each.stat().st_mode) for each in made] == [0o711] * 4
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700, "it was there before"
 
 
 def test_two_state_directories_of_one_host_are_two_machines(tmp_path):

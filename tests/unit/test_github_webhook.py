@@ -256,7 +256,9 @@ def test_what_github_does_not_document_is_ignored_with_a_reason(payload):
         b"\xff\xfe",
         b'{"action": 1,',
         b'{"action": 1}}',
+        b"[" * 30_000,
         b"[" * 100_000,
+        b'{"action": 1, "workflow_job": ' + b"[" * 30_000,
         b"payload=%7B%7D",
     ],
 )
@@ -267,19 +269,23 @@ def test_a_body_that_is_not_json_is_not_acknowledged(event, body):
     assert isinstance(raised.value, Permanent)
 
 
+@pytest.mark.parametrize("changes", [{}, {"action": 1}])
+def test_a_body_in_latin_1_is_not_json(changes):
+    payload = delivery(job={"name": "café"}, **changes)
+    body = json.dumps(payload, ensure_ascii=False).encode("latin-1")
+    with pytest.raises(NotJson):
+        decode("workflow_job", "g", body)
+
+
 @given(st.text(max_size=20), st.text(max_size=20), st.binary(max_size=200))
 def test_no_delivery_raises_anything_but_not_json(event, guid, body):
     with suppress(NotJson):
         decode(event, guid, body)
 
 
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
+_leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+_lists = st.lists(_leaf, max_size=3)
+_json = _leaf | _lists | st.dictionaries(st.text(max_size=8), _leaf | _lists, max_size=3)
 
 
 @given(st.sampled_from(sorted(delivery()["workflow_job"])), _json)

@@ -109,10 +109,32 @@ async def test_root_runs_jobs_as_another_user(place: Stage):
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", ["root", "no-such-user", "no-such-user-{slot}"])
+@pytest.mark.parametrize("name", ["root", "no-such-user", "no-such-user-{slot}", "no\0body"])
 def test_an_unusable_user_is_refused(name: str):
     with pytest.raises(InvalidSettings, match="run_as"):
         chosen(name, "0")
+
+
+@pytest.mark.root
+async def test_an_executor_warns_when_its_slot_shares_its_user(
+    place: Stage, caplog: pytest.LogCaptureFixture
+):
+    async with open_driver(settings(place, "ends", run_as="nobody"), place.home, Admission(None)):
+        pass
+    (warning,) = [each for each in caplog.messages if "runner.shares_user" in each]
+    assert "user=nobody" in warning
+    assert "mayfly-runner-0" in warning
+
+
+@pytest.mark.root
+async def test_a_user_of_its_own_is_no_reason_to_warn(
+    place: Stage, caplog: pytest.LogCaptureFixture
+):
+    home = place.home.parent / "body"
+    home.mkdir()
+    async with open_driver(settings(place, "ends", run_as="no{slot}"), home, Admission(None)):
+        pass
+    assert "runner.shares_user" not in caplog.text
 
 
 @pytest.mark.root

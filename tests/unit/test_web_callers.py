@@ -181,6 +181,14 @@ def test_two_new_tokens_differ():
     [
         ([Token(name="a", sha256="12", role=Role.OPERATOR)], "64 hexadecimal digits"),
         ([Token(name="a", sha256="z" * 64, role=Role.OPERATOR)], "64 hexadecimal digits"),
+        ([Token(name="", sha256="0" * 64, role=Role.OPERATOR)], "printable text"),
+        ([Token(name=" ", sha256="0" * 64, role=Role.OPERATOR)], "printable text"),
+        ([Token(name="a\nb", sha256="0" * 64, role=Role.OPERATOR)], "printable text"),
+        ([Token(name="a\x1b[31m", sha256="0" * 64, role=Role.OPERATOR)], "printable text"),
+        (
+            [Token(name="a", sha256="0" * 64, role=Role.EXECUTOR, pools=("linux", ""))],
+            "a name in pools is empty",
+        ),
         ([Token(name="a", sha256="0" * 64, role=Role.EXECUTOR)], "names its pools"),
         (
             [Token(name="a", sha256="0" * 64, role=Role.METRICS, pools=("linux",))],

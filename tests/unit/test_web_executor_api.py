@@ -209,6 +209,9 @@ async def test_retry_after_is_when_the_error_says(here: World):
         {**CLAIM_ORDER, "surprise": 1},
         {**CLAIM_ORDER, "machine": 7},
         {**CLAIM_ORDER, "machine": "a\x00b"},
+        {**CLAIM_ORDER, "machine": ""},
+        {**CLAIM_ORDER, "boot": ""},
+        {**CLAIM_ORDER, "key": ""},
         {**CLAIM_ORDER, "key": "k" * 1001},
         {**CLAIM_ORDER, "variants": ["a\nb"]},
     ],
@@ -217,6 +220,30 @@ async def test_an_unusable_order_is_refused_with_the_field(here: World, order: A
     answer = await post(here, "/v1/claims", order)
     assert answer.status_code == 400
     assert answer.json()["type"] == "urn:mayfly:problem:invalid-request"
+
+
+@pytest.mark.parametrize("verb", ["heartbeat", "registration"])
+async def test_an_executor_without_a_boot_is_refused(here: World, verb: str):
+    answer = await post(here, f"/v1/claims/CLAIM/{verb}", {"boot": ""})
+    assert answer.status_code == 400
+    assert "boot" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"machine":"\xe9"}', b"[" * 30_000])
+async def test_a_body_that_cannot_be_decoded_is_refused(here: World, body: bytes):
+    headers = {**here.bearer("executor"), "content-type": "application/json"}
+    answer = await here.client.post("/v1/claims", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:mayfly:problem:invalid-request"
+
+
+@pytest.mark.parametrize(
+    "error", [RecursionError("too deep"), UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "no")]
+)
+async def test_the_same_errors_from_anywhere_else_are_our_own(here: World, error: Exception):
+    here.claims.failure = error
+    assert (await post(here, "/v1/claims", CLAIM_ORDER)).status_code == 500
 
 
 async def test_a_wrong_type_names_its_field(here: World):

@@ -173,6 +173,25 @@ async def test_what_is_not_json_is_refused(here: World, body: bytes):
     assert here.figure("mayfly_webhook_answered_total", result="not_json") == 1
 
 
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 202),
+        ("Application/JSON; charset=utf-8", 202),
+        ("application/json ;charset=utf-8", 202),
+        ("application/jsonp", 415),
+        ("application/json-seq", 415),
+        ("", 415),
+    ],
+)
+async def test_the_content_type_is_json_and_nothing_like_it(
+    here: World, content_type: str, status: int
+):
+    body = b'{"zen":"Speak like a human."}'
+    headers = signed(body, event="ping") | {"content-type": content_type}
+    assert (await here.client.post(PATH, content=body, headers=headers)).status_code == status
+
+
 async def test_a_form_is_refused_with_what_to_do(here: World):
     body = b"payload=%7B%7D"
     headers = {"content-type": "application/x-www-form-urlencoded"}

@@ -30,8 +30,9 @@ def allow(subject: Subject, pool: PoolName) -> None:
     """Let an owner, or one repository, use a pool; jobs that wait for it go ahead at once."""
     with as_sentences():
         from mayfly.cli import calls
+        from mayfly.model.access import parsed_subject
 
-        owner, repository = _split(subject)
+        owner, repository = parsed_subject(subject)
         calls.put("/v1/access", {"owner": owner, "repository": repository, "label": pool})
         typer.echo(f"{subject} may use {pool}")
 
@@ -41,8 +42,9 @@ def revoke(subject: Subject, pool: PoolName) -> None:
     """Take a rule back; queued jobs are refused, running ones go on."""
     with as_sentences():
         from mayfly.cli import calls
+        from mayfly.model.access import parsed_subject
 
-        owner, repository = _split(subject)
+        owner, repository = parsed_subject(subject)
         calls.delete("/v1/access", owner=owner, repository=repository, label=pool)
         typer.echo(f"the rule for {subject} and {pool} is gone")
 
@@ -52,10 +54,11 @@ def check(subject: Subject, pool: PoolName) -> None:
     """Say whether OWNER/REPOSITORY may use a pool, and by which rule; exit code 3 when not."""
     with as_sentences():
         from mayfly.cli import calls
+        from mayfly.model.access import parsed_subject
         from mayfly.model.errors import InvalidSettings
         from mayfly.web.views import AccessVerdict
 
-        owner, repository = _split(subject)
+        owner, repository = parsed_subject(subject)
         if repository is None:
             raise InvalidSettings(f"name a repository, as in {owner}/REPOSITORY")
         verdict = calls.get(
@@ -64,8 +67,3 @@ def check(subject: Subject, pool: PoolName) -> None:
         typer.echo(verdict.sentence)
         if not verdict.allowed:
             raise typer.Exit(NO)
-
-
-def _split(subject: str) -> tuple[str, str | None]:
-    owner, _, repository = subject.partition("/")
-    return owner, repository or None

@@ -16,9 +16,20 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 _PATIENCE = httpx.Timeout(30.0, connect=5.0)
 
 
+class _Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person needs of a problem; the web's own type would import the whole server."""
+
+    title: str
+    detail: str = ""
+
+
 def get(path: str, kind: type[T], **params: str | int | bool | None) -> T:
     """GET, decoded as `kind`."""
-    return msgspec.json.decode(_call("GET", path, params=params).content, type=kind)
+    content = _call("GET", path, params=params).content
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Permanent(f"{_url()} is not a Mayfly of this version; check MAYFLY_URL") from error
 
 
 def put(path: str, body: object) -> None:
@@ -63,7 +74,12 @@ def _call(method: str, path: str, **options: Any) -> httpx.Response:  # noqa: AN
 
 def _client() -> httpx.Client:
     headers = {"authorization": f"Bearer {_token()}"}
-    return httpx.Client(base_url=_url(), headers=headers, timeout=_PATIENCE)
+    try:
+        return httpx.Client(base_url=_url(), headers=headers, timeout=_PATIENCE)
+    except httpx.InvalidURL as error:
+        raise InvalidSettings(
+            f"MAYFLY_URL is {_url()!r}; it must be an address like {DEFAULT_URL}"
+        ) from error
 
 
 def _url() -> str:
@@ -71,14 +87,17 @@ def _url() -> str:
 
 
 def _token() -> str:
-    if token := variable("MAYFLY_TOKEN"):
-        return token
-    if path := variable("MAYFLY_TOKEN_FILE"):
-        return read_secret(Path(path), "an operator's token")
-    raise InvalidSettings(
-        "set MAYFLY_TOKEN_FILE or MAYFLY_TOKEN to an operator's token; "
-        "`mayfly token new NAME --role operator` makes one"
-    )
+    token = variable("MAYFLY_TOKEN")
+    if token is None and (path := variable("MAYFLY_TOKEN_FILE")):
+        token = read_secret(Path(path), "an operator's token")
+    if token is None:
+        raise InvalidSettings(
+            "set MAYFLY_TOKEN_FILE or MAYFLY_TOKEN to an operator's token; "
+            "`mayfly token new NAME --role operator` makes one"
+        )
+    if not (token.isascii() and token.isprintable()):
+        raise InvalidSettings("the operator's token has characters no token has; copy it again")
+    return token
 
 
 def _unreachable(error: httpx.TransportError) -> Transient:
@@ -91,9 +110,10 @@ def _unreachable(error: httpx.TransportError) -> Transient:
 
 def _refused(response: httpx.Response) -> NoReturn:
     try:
-        problem: dict[str, Any] = response.json()
-    except ValueError:
-        problem = {}
-    sentence = str(problem.get("detail") or problem.get("title") or f"HTTP {response.status_code}")
+        problem = msgspec.json.decode(response.content, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Permanent(
+            f"{_url()} answers HTTP {response.status_code} and is not a Mayfly; check MAYFLY_URL"
+        ) from None
     kind = {401: Unauthentic, 403: Unauthentic, 404: NotFound, 503: Transient}
-    raise kind.get(response.status_code, Permanent)(sentence)
+    raise kind.get(response.status_code, Permanent)(problem.detail or problem.title)

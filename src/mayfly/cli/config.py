@@ -57,6 +57,11 @@ def check(config: ConfigFile = Path("mayfly.toml")) -> None:
         backend("buses", settings.file.bus.backend)
         for warning in warnings(settings.pools):
             typer.echo(f"warning: {warning}")
+        known = {pool.name.lower() for pool in settings.pools}
+        for token in settings.file.tokens:
+            for pool in token.pools:
+                if pool.lower() not in known:
+                    typer.echo(f"warning: token {token.name!r} names pool {pool!r}, which is none")
         if not any(token.role == "executor" for token in settings.file.tokens):
             typer.echo("warning: no [[tokens]] with role executor, so no executor can connect; ")
             typer.echo("         make one with `mayfly token new NAME --role executor --pool …`")

@@ -63,7 +63,7 @@ def executor(
 
 def simulator(
     webhook_url: Annotated[str | None, typer.Option(help="Where deliveries go.")] = None,
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8070,
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8070,
     app_key: Annotated[
         Path, typer.Option(help="The App's private key; made when there is none.")
     ] = Path("simulator-app.pem"),

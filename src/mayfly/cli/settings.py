@@ -1,16 +1,18 @@
 """mayfly.toml and the environment: loaded and validated once, secrets by file or environment."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from mayfly.cli.environment import ENVIRONMENT, decoded, read_secret, variable
 from mayfly.github.app import Settings as GitHubSettings
+from mayfly.github.app import checked as checked_github
 from mayfly.github.secrets import Secret
 from mayfly.github.tokens import read_key
-from mayfly.model.access import AccessRule
+from mayfly.model.access import AccessRule, parsed_subject
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.pools import Convention, Pool, checked
@@ -18,6 +20,9 @@ from mayfly.web.tokens import Token
 from mayfly.web.tokens import checked as checked_tokens
 
 KEY_VARIABLE = "MAYFLY_GITHUB_PRIVATE_KEY"
+RUNNER_PREFIX = re.compile(r"[A-Za-z0-9-]{1,30}")
+"""GitHub allows 64 characters for a runner's name; a claim's id and generation need the rest."""
+LARGEST_ROTATION = 2
 SECRET_VARIABLES = ("MAYFLY_WEBHOOK_SECRET", "MAYFLY_WEBHOOK_SECRET_OLD")
 
 
@@ -26,7 +31,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     host: str = "127.0.0.1"
     """Loopback by default: put a TLS proxy in front before the world may reach it."""
-    port: int = 8080
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +84,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """`[log]`: what is written to standard error."""
 
     json: bool = True
-    level: str = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,9 +118,14 @@ def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
     """The settings of `path`; InvalidSettings says which word of which file is wrong."""
     file = decoded(path, File, "`mayfly config example` prints one to start from")
     pools = checked(file.pools, file.labels.convention)
-    checked_tokens(file.tokens)
     if not pools:
         raise InvalidSettings(f'{path}: there is no pool; add [[pools]] with name = "…"')
+    checked_tokens(file.tokens)
+    _check_times(file.deadlines, path)
+    if not RUNNER_PREFIX.fullmatch(file.runner_prefix):
+        raise InvalidSettings(
+            f"{path}: runner_prefix is {file.runner_prefix!r}; use 1 to 30 letters, digits and '-'"
+        )
     return Settings(
         file=file,
         pools=pools,
@@ -125,6 +135,14 @@ def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
     )
 
 
+def _check_times(deadlines: Deadlines, path: Path) -> None:
+    if deadlines.heartbeat_seconds >= deadlines.silent_seconds:
+        raise InvalidSettings(
+            f"{path}: deadlines.heartbeat_seconds is {deadlines.heartbeat_seconds}; it must be "
+            f"less than silent_seconds ({deadlines.silent_seconds}), or every executor seems dead"
+        )
+
+
 def _rule(access: Access, pools: tuple[Pool, ...], path: Path) -> AccessRule:
     pool = next((pool for pool in pools if pool.name.lower() == access.pool.lower()), None)
     if pool is None:
@@ -132,23 +150,24 @@ def _rule(access: Access, pools: tuple[Pool, ...], path: Path) -> AccessRule:
         raise InvalidSettings(
             f"{path}: [[access]] for {access.owner} names pool {access.pool!r}; known: {known}"
         )
-    owner, _, inner = access.owner.partition("/")
-    if inner and access.repository:
-        raise InvalidSettings(f"{path}: [[access]] names the repository of {owner} twice")
-    return AccessRule(
-        label=pool.name, owner=owner, repository=access.repository or inner or None, declared=True
-    )
+    subject = access.owner
+    if access.repository is not None:
+        subject = f"{access.owner}/{access.repository}"
+    owner, repository = parsed_subject(subject)
+    return AccessRule(label=pool.name, owner=owner, repository=repository, declared=True)
 
 
 def _github(table: GitHubTable, environment: Mapping[str, str]) -> GitHubSettings:
     key = read_key(
         table.private_key_file, variable(KEY_VARIABLE, environment), variable=KEY_VARIABLE
     )
-    return GitHubSettings(
-        app_id=str(table.app_id),
-        private_key=key,
-        api_url=table.api_url,
-        mints_per_minute=table.mints_per_minute,
+    return checked_github(
+        GitHubSettings(
+            app_id=str(table.app_id),
+            private_key=key,
+            api_url=table.api_url,
+            mints_per_minute=table.mints_per_minute,
+        )
     )
 
 
@@ -159,6 +178,10 @@ def _webhook_secrets(table: GitHubTable, environment: Mapping[str, str]) -> tupl
         raise InvalidSettings(
             "the webhook's secret is missing; name its file in [github] webhook_secret_files "
             f"or set {SECRET_VARIABLES[0]}"
+        )
+    if len(found) > LARGEST_ROTATION:
+        raise InvalidSettings(
+            f"{len(found)} webhook secrets are given; at most two are accepted, the new and the old"
         )
     return tuple(Secret(secret) for secret in found)
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from mayfly.cli.environment import read_secret
 from mayfly.github.tokens import read_key, rsa_key
 from mayfly.model.errors import InvalidSettings
-from mayfly.simulator import Account, Settings, generate_app_key, run
+from mayfly.simulator import Account, Refusal, Settings, generate_app_key, run
 
 
 def simulate(
@@ -17,11 +17,14 @@ def simulate(
     port: int,
     app_key: Path,
     secret_file: Path,
-    workflows: tuple[str | Path, ...],
+    workflows: tuple[Path, ...],
     owner: str,
     repositories: tuple[str, ...],
 ) -> None:
     """Until interrupted. Files that are missing are made, readable by their owner only."""
+    for path in workflows:
+        if not path.is_file():
+            raise InvalidSettings(f"there is no workflow {path}; --workflow takes a YAML file")
     if not app_key.exists():
         _write(app_key, generate_app_key()[0])
     if not secret_file.exists():
@@ -34,7 +37,15 @@ def simulate(
         accounts=(Account(login=owner, repositories=repositories),),
         workflows=tuple(str(path) for path in workflows),
     )
-    run(settings)
+    try:
+        run(settings)
+    except OSError as error:
+        raise InvalidSettings(
+            f"the simulator cannot listen on port {port}: {error.strerror}; give another --port"
+        ) from error
+    except Refusal as refusal:
+        reason = " ".join(str(refusal).split())
+        raise InvalidSettings(f"a workflow cannot be dispatched: {reason}") from refusal
 
 
 def _public(path: Path) -> str:

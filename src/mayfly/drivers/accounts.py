@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from mayfly.model.errors import InvalidSettings, Permanent
 
+_PER_SLOT = "mayfly-runner-{slot}"
+
 
 class Account(NamedTuple):
     """A user of this machine."""
@@ -18,6 +20,8 @@ class Account(NamedTuple):
     groups: tuple[int, ...]
     other: bool
     """Another user than the executor's own."""
+    shared: bool = False
+    """Jobs of other slots run as this user too, and may read each other's environment."""
 
 
 def chosen(run_as: str | None, slot: str) -> Account:
@@ -27,11 +31,12 @@ def chosen(run_as: str | None, slot: str) -> Account:
     """
     if os.geteuid() != 0:
         return _own(run_as)
-    for name in [run_as] if run_as else [f"mayfly-runner-{slot}", "mayfly-runner", "nobody"]:
+    for name in [run_as] if run_as else [_PER_SLOT, "mayfly-runner", "nobody"]:
         if account := _named(name.replace("{slot}", slot)):
             if account.uid == 0:
                 raise InvalidSettings(f"run_as = {name!r} is root; name an unprivileged user")
-            return account
+            per_slot = "{slot}" in name or name == _PER_SLOT.replace("{slot}", slot)
+            return account._replace(shared=not per_slot)
     raise InvalidSettings(
         f"no user {run_as or 'mayfly-runner'!r} on this machine; create one "
         "(useradd --system mayfly-runner) or set run_as"
@@ -63,13 +68,13 @@ def _own(run_as: str | None) -> Account:
             f"run_as = {run_as!r}, but the executor runs as {own.name!r} and cannot change its "
             "user; start it as root or remove run_as"
         )
-    return own
+    return own._replace(shared=True)
 
 
 def _named(name: str) -> Account | None:
     try:
         return _of(pwd.getpwnam(name))
-    except KeyError:
+    except (KeyError, ValueError):  # ValueError: not even a name, as with a NUL in it
         return None
 
 

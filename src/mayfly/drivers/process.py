@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LONGEST_DETAIL = 2000
+_START_AS_ROOT = "start as root, so that jobs get another user"
+_USER_PER_SLOT = (
+    "jobs of two slots can read each other: create users mayfly-runner-0, mayfly-runner-1 "
+    "and so on, or set run_as with {slot}"
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +65,9 @@ async def open_driver(settings: Settings, home: Path, started: Started) -> Async
     """A driver that works in `home`; InvalidSettings when it could never run anything."""
     _check(settings)
     account = accounts.chosen(settings.run_as, home.name)
-    if not account.other:
-        log.warning(
-            "runner.shares_user user=%s advice='start as root, so that jobs get another user'",
-            account.name,
-        )
+    if account.shared:
+        advice = _USER_PER_SLOT if account.other else _START_AS_ROOT
+        log.warning("runner.shares_user user=%s advice='%s'", account.name, advice)
     driver = ProcessDriver(settings, home, account, started)
     try:
         await driver.stand_by()

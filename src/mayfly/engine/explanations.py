@@ -8,7 +8,11 @@ from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
+from mayfly.model.runners import Claim, ClaimState
 from mayfly.ports import Ledger
+
+RECENT_CLAIMS = 200
+"""Claims looked through for a failure: enough to tell, and never the whole ledger."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +84,15 @@ class Explanations:
             f"pool {pool.name}: {use.used} of {pool.max} runners in use, {use.open} to be made",
             f"its group: {group.queued} queued, {group.supply} runner(s) on the way",
         ]
+        failed = await self._last_failure(group)
+        if failed is not None:
+            facts.append(f"its last runner failed on machine {failed.machine}: {failed.detail}")
         return _bottleneck(ahead, pool, use, group), facts
+
+    async def _last_failure(self, group: DemandGroup) -> Claim | None:
+        claims = await self._ledger.claims(RECENT_CLAIMS, live=False)
+        newest = next((claim for claim in claims if claim.group == group.id), None)
+        return newest if newest and newest.state is ClaimState.FAILED else None
 
     async def _began(self, job: WorkflowJob) -> str:
         event = job.event

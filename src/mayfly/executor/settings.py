@@ -3,7 +3,7 @@
 import ipaddress
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -65,12 +65,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def checked(settings: Settings) -> Settings:
     """The settings; InvalidSettings with a sentence when they cannot be used."""
-    url = urlsplit(settings.server)
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise InvalidSettings(f"server {settings.server!r} is not a URL such as https://host")
+    url = _parts(settings.server)
     if url.username or url.password:
         raise InvalidSettings("the server's URL holds a user name or password; use the token")
-    if url.scheme == "http" and not (settings.plain_http or _is_loopback(url.hostname)):
+    if url.scheme == "http" and not (settings.plain_http or _is_loopback(url.hostname or "")):
         raise InvalidSettings(
             f"server {settings.server!r}: the token would travel unencrypted; use https://, or "
             "set plain_http inside a network you trust"
@@ -80,6 +78,18 @@ def checked(settings: Settings) -> Settings:
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise InvalidSettings(f"ca_file {settings.ca_file} does not exist")
     return settings
+
+
+def _parts(server: str) -> SplitResult:
+    """The URL of a server, with a host."""
+    try:
+        url = urlsplit(server)
+        usable = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        usable = False
+    if not usable:
+        raise InvalidSettings(f"server {server!r} is not a URL such as https://host")
+    return url
 
 
 def _is_loopback(host: str) -> bool:

@@ -35,9 +35,7 @@ def taken(state_dir: Path, machine: str | None) -> Iterator[Slot]:
     """The first free slot; the kernel frees it, however this process ends."""
     slots = state_dir / "slots"
     try:
-        # Passable for the users that jobs run as; what is inside has its own modes.
-        for directory in (state_dir, slots):
-            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _make_passable(slots)
         number, lock = _first_free(slots)
     except OSError as error:
         raise InvalidSettings(
@@ -45,10 +43,27 @@ def taken(state_dir: Path, machine: str | None) -> Iterator[Slot]:
         ) from error
     try:
         directory = slots / str(number)
-        directory.mkdir(mode=0o711, exist_ok=True)
+        _make_passable(directory)
         yield Slot(f"{machine or socket.gethostname()}{_suffix(state_dir)}/{number}", directory)
     finally:
         os.close(lock)
+
+
+def _make_passable(directory: Path) -> None:
+    """Make it and its missing parents, for the users that jobs run as to pass through.
+
+    What is inside has its own modes, and what was there before keeps its mode.
+    """
+    if directory.is_dir():
+        return
+    _make_passable(directory.parent)
+    try:
+        directory.mkdir(mode=0o711)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+        return  # another executor was faster
+    directory.chmod(0o711)  # mkdir subtracts the umask
 
 
 def _first_free(slots: Path) -> tuple[int, int]:
@@ -73,7 +88,7 @@ def _suffix(state_dir: Path) -> str:
 
 def _writable(directory: Path) -> bool:
     try:
-        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _make_passable(directory)
     except OSError:
         return False
     return os.access(directory, os.W_OK)

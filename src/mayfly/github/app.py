@@ -74,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 @asynccontextmanager
 async def open_github(settings: Settings, clock: Clock) -> AsyncIterator["GitHubApp"]:
     """The App, for as long as the context lives. InvalidSettings when it cannot even be tried."""
-    _check(settings)
+    checked(settings)
     timeout = httpx.Timeout(
         settings.read_seconds, connect=settings.connect_seconds, pool=settings.call_seconds
     )
@@ -100,7 +100,8 @@ async def open_github(settings: Settings, clock: Clock) -> AsyncIterator["GitHub
             await sessions.close()
 
 
-def _check(settings: Settings) -> None:
+def checked(settings: Settings) -> Settings:
+    """The settings; InvalidSettings when they cannot even be tried."""
     if not _is_address(settings.api_url):
         # Not shown, because a password may stand in it.
         raise InvalidSettings(
@@ -112,6 +113,7 @@ def _check(settings: Settings) -> None:
     for name in ("concurrency", "mints_per_minute", "call_seconds"):
         if getattr(settings, name) <= 0:
             raise InvalidSettings(f"github.{name} must be more than 0")
+    return settings
 
 
 def _is_address(url: str) -> bool:

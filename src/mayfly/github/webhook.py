@@ -88,7 +88,7 @@ def decode(event_name: str, delivery_guid: str, body: bytes) -> Delivery:
     except msgspec.ValidationError as error:
         _check_json(body)
         return Ignored(event=event_name, reason=f"not as GitHub documents it: {error}")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotJson(f"the body of the delivery is not JSON: {error}") from error
     except RecursionError as error:
         raise NotJson("the body of the delivery is nested too deeply to be GitHub's") from error
@@ -216,7 +216,7 @@ def _check_json(body: bytes) -> None:
     # A wrong type may stand before a syntax error; then it is not JSON all the same.
     try:
         _any_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotJson(f"the body of the delivery is not JSON: {error}") from error
 
 

@@ -1,10 +1,13 @@
 """Access rules: who may use which pool, and the decision about one workflow job."""
 
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NewType
 
 import msgspec
+
+from mayfly.model.errors import InvalidSettings
 
 Scope = NewType("Scope", str)
 """Where a runner is registered: `repos/OWNER/REPO` or `orgs/OWNER`, a path of GitHub's API."""
@@ -79,6 +82,22 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 
 
 Decision = Admitted | Refused
+
+
+GITHUB_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+"""Accounts and repositories have no other characters at GitHub."""
+
+
+def parsed_subject(text: str) -> tuple[str, str | None]:
+    """`OWNER` or `OWNER/REPOSITORY` in its parts; InvalidSettings for anything else.
+
+    `OWNER/` is no owner: a script whose variable is empty must not grant everything.
+    """
+    owner, slash, repository = text.partition("/")
+    names = [owner, repository] if slash else [owner]
+    if not all(GITHUB_NAME.fullmatch(name) for name in names):
+        raise InvalidSettings(f"{text!r} is neither OWNER nor OWNER/REPOSITORY, as in octo/hello")
+    return owner, repository if slash else None
 
 
 def by_identity(rules: Iterable[AccessRule]) -> dict[Identity, AccessRule]:

@@ -6,6 +6,9 @@ import msgspec
 
 from mayfly.model.errors import InvalidSettings
 
+LARGEST_POOL = 100_000
+"""Runners; GitHub itself allows 10,000 in a group."""
+
 
 class Convention(StrEnum):
     """How labels name a pool."""
@@ -78,12 +81,20 @@ def warnings(pools: tuple[Pool, ...]) -> list[str]:
 
 def _check_one(pool: Pool) -> None:
     where = f"pool {pool.name!r} in mayfly.toml"
-    if not pool.name or not pool.name.isascii() or not pool.name.isprintable() or "," in pool.name:
+    if not _is_label(pool.name):
         raise InvalidSettings(
             f"{where}: a pool's name is a label; use printable ASCII without commas"
         )
     if "/" in pool.name or pool.name.lower() == "self-hosted":
         raise InvalidSettings(f"{where}: the name must not contain '/' nor be 'self-hosted'")
+    if bad := next((variant for variant in pool.variants if not _is_label(variant)), None):
+        raise InvalidSettings(
+            f"{where}: variant {bad!r} is a label; use printable ASCII without commas"
+        )
+    if "" in pool.variants:
+        raise InvalidSettings(f"{where}: an empty variant cannot be named; remove it")
+    if pool.max > LARGEST_POOL:
+        raise InvalidSettings(f"{where}: max is {pool.max}; it must be at most {LARGEST_POOL}")
     if pool.max < 1:
         raise InvalidSettings(f"{where}: max is {pool.max}; it must be at least 1")
     if pool.max_per_owner is not None and pool.max_per_owner < 1:
@@ -95,6 +106,10 @@ def _check_one(pool: Pool) -> None:
             f'{where}: variants are listed but variant = "absent"; '
             'set variant = "required" or "optional"'
         )
+
+
+def _is_label(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and "," not in text
 
 
 def _with_own(pool: Pool, pools: tuple[Pool, ...]) -> Pool:

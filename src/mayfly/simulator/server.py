@@ -52,8 +52,8 @@ async def serve(settings: Settings | None = None) -> AsyncIterator[Simulator]:
         simulator = Simulator(url, chosen, world)
         server = LoopbackServer(_config(application(simulator)))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        world.open()
         try:
+            world.open()
             yield simulator
         finally:
             await world.close()

@@ -36,12 +36,13 @@ def claim(
     """Guards first, rows afterwards: counting and then inserting broke the maximum (R3)."""
     tables = turn.tables
     if made := tables.claim_of_key(order.key):
-        return made if made.boot == order.boot else None
+        return made if (made.boot, made.pool) == (order.boot, order.pool) else None
     for predecessor in tables.live_of_machine(order.machine):
-        if predecessor.boot != order.boot:
+        # Who may speak for a machine is known for a pool only: an executor's token is bound to it.
+        if predecessor.pool == order.pool and predecessor.boot != order.boot:
             repairs.mourn(turn, predecessor, "its machine came back with another boot id")
     turn.flush()
-    if tables.machine(order.machine).until > turn.at:
+    if tables.machine(_blamed(order.pool, order.machine)).until > turn.at:
         return None
     if not tables.take_slot(order.pool, maximum):
         return None
@@ -139,6 +140,11 @@ def finish(turn: Turn, claim: Claim, outcome: Outcome, detail: str) -> None:
     turn.claim(claim, msgspec.structs.replace(after, finished=True, heard_at=turn.at))
 
 
+def _blamed(pool: str, machine: str) -> str:
+    """The name a machine's failures are kept under: another pool's executors cannot add any."""
+    return f"{pool}/{machine}"
+
+
 def _pause(fails: int) -> float:
     return min(LONGEST_PAUSE, 5.0 * 2.0 ** min(fails, 10))
 
@@ -157,9 +163,10 @@ def _end(claim: Claim, outcome: Outcome) -> ClaimState:
 
 def _judge_machine(turn: Turn, ended: Claim, outcome: Outcome) -> None:
     """R15; a machine that was told to stop is not to blame, whatever it was doing."""
+    blamed = _blamed(ended.pool, ended.machine)
     if ended.state is ClaimState.DONE:
-        turn.tables.put_machine(ended.machine, MachineRow())
+        turn.tables.put_machine(blamed, MachineRow())
     elif ended.state is ClaimState.FAILED and outcome is Outcome.FAILED:
-        fails = turn.tables.machine(ended.machine).fails + 1
+        fails = turn.tables.machine(blamed).fails + 1
         pause = _pause(fails) if fails > FORGIVEN_FAILURES else 0.0
-        turn.tables.put_machine(ended.machine, MachineRow(fails, turn.at + pause))
+        turn.tables.put_machine(blamed, MachineRow(fails, turn.at + pause))

@@ -65,8 +65,8 @@ async def lease(
 async def claim(request: Call, data: JSONBody[ClaimOrder], plane: GivenPlane) -> Response[Granted]:
     """Ask what to do; the same `key` gets the same claim, and the lease is settled with it."""
     bound(request.auth, data.pool)
-    check_texts(machine=data.machine, boot=data.boot, key=data.key, lease=data.lease or "")
-    check_texts(variants="".join(data.variants))
+    check_texts(machine=data.machine, boot=data.boot, key=data.key, lease=data.lease or None)
+    check_texts(variants="".join(data.variants) or None)
     granted = await plane.claims.claim(data)
     if granted is None:
         return Response[Any](None, status_code=204)

@@ -31,12 +31,12 @@ def pool_named(pools: Iterable[Pool], name: str) -> str:
     )
 
 
-def check_texts(**texts: str) -> None:
-    """400 for what a database or a log cannot hold."""
+def check_texts(**texts: str | None) -> None:
+    """400 for an empty text, and for what a database or a log cannot hold; None is left out."""
     for name, text in texts.items():
-        if len(text) > LONGEST_TEXT or not text.isprintable():
+        if text is not None and not (0 < len(text) <= LONGEST_TEXT and text.isprintable()):
             raise ClientException(
-                f"{name} must be printable text of at most {LONGEST_TEXT} characters"
+                f"{name} must be printable text of 1 to {LONGEST_TEXT} characters"
             )
 
 

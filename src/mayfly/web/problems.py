@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
+from traceback import walk_tb
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -10,6 +11,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.serialization import decode_json
 from litestar.types import ExceptionHandlersMap
 
 from mayfly.model.errors import (
@@ -98,6 +100,8 @@ def of_error(error: Exception) -> Problem:
     """The problem an error becomes; what we do not know says nothing about itself."""
     if isinstance(error, HTTPException):
         return of_status(error.status_code, _sentence(error)) if _told(error) else _failed()
+    if _undecodable(error):
+        return of_status(400, "the body must be JSON in UTF-8, not nested deeply")
     kind = next((kind for ours, kind in _OURS if isinstance(error, ours)), None)
     return _failed() if kind is None else kind.problem(str(error))
 
@@ -156,6 +160,14 @@ def _failed() -> Problem:
 
 def _told(error: HTTPException) -> bool:
     return error.status_code < 500 or isinstance(error, Unready)
+
+
+def _undecodable(error: Exception) -> bool:
+    """Litestar lets these two through when a body raises them; anywhere else they are ours."""
+    if not isinstance(error, UnicodeDecodeError | RecursionError):
+        return False
+    innermost = [frame for frame, _line in walk_tb(error.__traceback__)][-1:]
+    return any(frame.f_code is decode_json.__code__ for frame in innermost)
 
 
 def _sentence(error: HTTPException) -> str:

@@ -92,7 +92,8 @@ class Reflector:
         body = await _body(headers, receive)
         verify(body, headers.get(b"x-hub-signature-256"), self._secrets)
         self._telemetry.delivery_received()
-        if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+        media_type, *_parameters = headers.get(b"content-type", b"").split(b";")
+        if media_type.strip().lower() != b"application/json":
             raise Refusal(
                 WebhookResult.WRONG_TYPE,
                 "set the webhook's content type to application/json at the GitHub App",

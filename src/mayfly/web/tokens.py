@@ -82,6 +82,8 @@ def checked(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
 
 def _check_one(token: Token) -> None:
     where = f"token {token.name!r} in mayfly.toml"
+    if not token.name.strip() or not token.name.isprintable():
+        raise InvalidSettings(f"{where}: name must be printable text on one line, and not empty")
     if len(token.sha256) != _DIGEST or not set(token.sha256.lower()) <= set("0123456789abcdef"):
         raise InvalidSettings(
             f"{where}: sha256 must be {_DIGEST} hexadecimal digits; "
@@ -89,5 +91,9 @@ def _check_one(token: Token) -> None:
         )
     if token.role is Role.EXECUTOR and not token.pools:
         raise InvalidSettings(f'{where}: an executor\'s token names its pools, as in pools = ["…"]')
+    if not all(pool.strip() for pool in token.pools):
+        raise InvalidSettings(
+            f"{where}: a name in pools is empty; write a pool's name or remove it"
+        )
     if token.role is not Role.EXECUTOR and token.pools:
         raise InvalidSettings(f"{where}: pools are for role executor only; remove them")

@@ -1,7 +1,9 @@
 """The demo from start to end: set up, dispatch, watch, check, clean up."""
 
 import asyncio
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,17 +19,19 @@ from mayfly.web.views import JobView
 
 LONGEST_SECONDS = 120.0
 LOOK_SECONDS = 0.2
+INTERRUPTED = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_demo(*, keep: bool) -> int:
-    """0 when every job ended as scripted and nothing is left."""
+    """0 when every job ended as scripted and nothing is left; 130 when a signal ended it."""
     console = Console()
     console.print("Mayfly demo: a simulated GitHub, a control plane and 2 parked executors, here.")
-    with stage.directory(keep=keep) as made:
-        jobs, left = asyncio.run(_play(made, console))
-        left += stage.leftovers(made)
-        if keep:
-            console.print(f"kept: {made}")
+    try:
+        jobs, left = asyncio.run(_played(console, keep=keep))
+    except asyncio.CancelledError:
+        Console(stderr=True).print("mayfly: the demo was told to stop, and has cleaned up.")
+        return INTERRUPTED
     closing_table(console, jobs)
     wrong = _unlike_script(jobs) + [f"left behind: {what}" for what in left]
     for sentence in wrong:
@@ -40,6 +44,33 @@ def run_demo(*, keep: bool) -> int:
             "`mayfly config example` prints the settings."
         )
     return 1 if wrong else 0
+
+
+async def _played(console: Console, *, keep: bool) -> tuple[list[JobView], list[str]]:
+    """The jobs, and what was left of them."""
+    with _cancelled_by_signals(), stage.directory(keep=keep) as made:
+        if keep:
+            console.print(f"kept: {made}")
+        jobs, left = await _play(made, console)
+        return jobs, left + stage.leftovers(made)
+
+
+@contextmanager
+def _cancelled_by_signals() -> Iterator[None]:
+    """The first signal cancels this task; later ones do not disturb it while it cleans up."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def cancel() -> None:
+        if task is not None and not task.cancelling():
+            task.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, cancel)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 async def _play(made: Path, console: Console) -> tuple[list[JobView], list[str]]:

@@ -103,20 +103,25 @@ async def _process(made: Path, name: str, *arguments: str) -> AsyncIterator[tupl
     log = made / "logs" / f"{name}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mayfly", *arguments, stdout=output, stderr=output
+            *(sys.executable, "-m", "mayfly", *arguments),
+            stdout=output,
+            stderr=output,
+            process_group=0,  # Ctrl-C is for the demo, which then ends its processes in order
         )
     try:
         yield log, process
     finally:
+        expected = {0, TOLD_TO_STOP}
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
+            expected.add(-signal.SIGTERM)  # it had not come so far as to listen
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 code = await process.wait()
         except TimeoutError:
             process.kill()
             code = await process.wait()
-        if code not in {0, TOLD_TO_STOP}:
+        if code not in expected:
             last = log.read_text(errors="replace").strip().splitlines()[-5:]
             raise Transient(f"{name} ended with exit code {code}: " + " | ".join(last))
 
@@ -150,7 +155,10 @@ def _secret(made: Path, name: str, text: str) -> Path:
 
 def _runner_command(made: Path) -> str:
     """The simulated runner under an interpreter that the jobs' user can run."""
-    program = runner_program(made / "runner")
+    directory = made / "runner"
+    directory.mkdir()
+    directory.chmod(0o755)  # whatever the umask
+    program = runner_program(directory)
     return msgspec.json.encode([interpreter(), str(program)]).decode().strip("[]") + (
         ', "--jitconfig-stdin"'
     )
