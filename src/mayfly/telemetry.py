@@ -101,7 +101,7 @@ class Telemetry:
     def job_decided(self, decision: Decision) -> None:
         """Admission has decided about a job it had not seen."""
         word = _ADMITTED if isinstance(decision, Admitted) else decision.reason.value
-        self._job_decided.labels(word).inc()
+        self._decided[word].inc()
 
     def job_started(self, pool: str, waited: timedelta) -> None:
         """A job of `pool` began on a runner, `waited` after GitHub queued it."""
@@ -158,11 +158,13 @@ class Telemetry:
         return generate_latest(self.registry)
 
     def _declare_jobs(self) -> None:
-        self._job_decided = self._counter(
+        words = (_ADMITTED, *(reason.value for reason in Reason))
+        decided = self._counter(
             "mayfly_job_decided_total",
             "Workflow jobs by admission's decision.",
-            {"decision": (_ADMITTED, *(reason.value for reason in Reason))},
+            {"decision": words},
         )
+        self._decided = {word: decided.labels(word) for word in words}
         self._job_waited = self._histogram(
             "mayfly_job_waited_seconds",
             "How long a workflow job waited for its runner: queued at GitHub until in progress.",

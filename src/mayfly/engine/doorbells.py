@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 
@@ -13,6 +14,9 @@ from mayfly.model.pools import Pool
 from mayfly.model.requests import RunnerRequest
 from mayfly.ports import Bus
 from mayfly.telemetry import Telemetry
+
+QUIET = timedelta(milliseconds=20)
+"""Doorbells that wait mean that nobody waits for them, so the next look is in no hurry."""
 
 log = structlog.get_logger("mayfly")
 
@@ -54,13 +58,16 @@ class Doorbells:
             await self._wake.wait()
             self._wake.clear()
             known, self._open = self._open, {}
+            rung = 0
             for pool, (open_, free) in known.items():
                 try:
-                    await self._ring(pool, open_, free)
+                    rung += await self._ring(pool, open_, free)
                 except MayflyError as error:
                     log.warning("doorbell.lost", pool=pool, reason=str(error))
                 except Exception:  # top of the loop: the reconciler rings again
                     log.exception("doorbell.stumbled", pool=pool)
+            if not rung:
+                await asyncio.sleep(QUIET.total_seconds())
 
     async def _ring(self, pool: str, open_: int, free: int) -> int:
         if min(open_, free) <= 0:
