@@ -43,7 +43,7 @@ pool = "linux"
 """
 
 
-def measure(rounds: int = 3, count: int = 20_000) -> None:
+def measure(rounds: int = 5, count: int = 15_000) -> None:
     """Interleaved rounds; medians and the two ratios."""
     bare, empty, full = [], [], []
     for _ in range(rounds):

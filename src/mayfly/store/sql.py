@@ -57,6 +57,7 @@ class SqlTables:
     """Rows of the SQL tables; counters move by guarded increments."""
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._do = connection.execute
 
     def clock(self) -> ClockRow:
@@ -88,7 +89,7 @@ class SqlTables:
         return {key: found[key] for key in keys if key in found}
 
     def put_jobs(self, jobs: Sequence[WorkflowJob]) -> None:
-        self._do(sql.put_job, [_job_row(job) for job in jobs])
+        sql.put_job_many.run(self._connection, [_job_row(job) for job in jobs])
 
     def newest_jobs(self, limit: int, pool: str | None) -> list[WorkflowJob]:
         query = sa.select(schema.job.c.facts)
@@ -118,7 +119,8 @@ class SqlTables:
         return self._number(sql.ahead, {**place, "id": job.key.id, "attempt": job.key.attempt})
 
     def add_queued(self, changes: Sequence[tuple[Demand, int]], at: float) -> None:
-        self._do(sql.add_queued, [_new_group(demand, change, at) for demand, change in changes])
+        rows = [_new_group(demand, change, at) for demand, change in changes]
+        sql.add_queued_many.run(self._connection, rows)
 
     def add_supply(self, changes: Sequence[tuple[GroupId, int, int]], at: float) -> None:
         self._do(

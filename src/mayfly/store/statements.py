@@ -1,8 +1,10 @@
 """The ledger's SQL, built once; `insert` is the dialect's own, because upserts are not standard."""
 
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
 from mayfly.model.jobs import JobState
@@ -174,4 +176,25 @@ due_registrations = (
     .where(registration.c.next_look_at <= sa.bindparam("at"))
     .order_by(registration.c.next_look_at, registration.c.name)
     .limit(sa.bindparam("most"))
+)
+
+
+class Many:
+    """A statement for many rows, without SQLAlchemy's work for each of them: the hot path only."""
+
+    def __init__(self, statement: Any, *names: str) -> None:  # noqa: ANN401 - as `upsert`
+        compiled = statement.compile(dialect=sqlite.dialect(), column_keys=names)
+        self._text = str(compiled)
+        self._row = itemgetter(*compiled.positiontup)
+
+    def run(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+        """Each row has a value for every column the statement writes."""
+        connection.exec_driver_sql(self._text, [self._row(row) for row in rows])
+
+
+put_job_many = Many(put_job, *(column.name for column in job.columns))
+add_queued_many = Many(
+    add_queued,
+    *("id", "key", "installation", "scope", "pool", "owner", "variant", "labels"),
+    *("queued", "supply", "sure"),
 )
