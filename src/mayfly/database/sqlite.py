@@ -216,7 +216,9 @@ def _engine(path: str, begin: str, busy_seconds: float) -> Engine:
     def _connected(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver must not begin on its own
         connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        if begin == "BEGIN IMMEDIATE":
+            # Kept in the file; two connections that set it at once do not wait for each other.
+            connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
 
