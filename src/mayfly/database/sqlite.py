@@ -101,9 +101,17 @@ class _Worker:
         self._thread.join()
 
     def _work(self) -> None:
-        with self._engine.connect() as connection:
-            while (batch := self._batch()) is not None:
-                _tell(batch, _committed(connection, [call.step for call in batch]))
+        connection: Connection | None = None
+        while (batch := self._batch()) is not None:
+            try:
+                connection = connection or self._engine.connect()
+            except (SQLAlchemyError, sqlite3.Error) as error:
+                # A thread that ended here would leave its callers waiting for ever.
+                _tell(batch, [_translated(error)] * len(batch))
+                continue
+            _tell(batch, _committed(connection, [call.step for call in batch]))
+        if connection is not None:
+            connection.close()
 
     def _batch(self) -> list[_Call] | None:
         first = self._calls.get()
@@ -157,7 +165,7 @@ def _translated_or(error: Exception) -> BaseException:
     return _translated(error).error if isinstance(error, OperationalError) else error
 
 
-def _translated(error: SQLAlchemyError) -> _Failed:
+def _translated(error: Exception) -> _Failed:
     reason = str(getattr(error, "orig", error))
     ours = Transient(f"the database could not be written: {reason}; nothing was changed")
     ours.__cause__ = error

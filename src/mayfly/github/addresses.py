@@ -1,14 +1,10 @@
 """Paths of GitHub's API, made of names that strangers chose."""
 
-import re
 from typing import NamedTuple
 
 from mayfly.github.refusals import Asked
-from mayfly.model.access import Scope
+from mayfly.model.access import GITHUB_NAME, Scope
 from mayfly.model.errors import GitHubRefused, RefusalKind
-
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-"""Owners and repositories have no other characters, so nothing is left to be escaped."""
 
 _DOTS = {".", ".."}
 
@@ -54,7 +50,7 @@ def of_organization(owner: str) -> Address:
 
 
 def _checked(name: str) -> str:
-    if name in _DOTS or not _NAME.fullmatch(name):
+    if name in _DOTS or not GITHUB_NAME.fullmatch(name):
         raise _no_name(name)
     return name
 

@@ -85,7 +85,7 @@ Decision = Admitted | Refused
 
 
 GITHUB_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-"""Accounts and repositories have no other characters at GitHub."""
+"""Accounts and repositories have no other characters at GitHub, so none is left to be escaped."""
 
 
 def parsed_subject(text: str) -> tuple[str, str | None]:
