@@ -324,3 +324,11 @@ async def test_two_processes_may_migrate_at_once(path: Path):
     assert [answer for answer, _ in answers] == [b"open\n", b"open\n"]
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+
+
+async def test_a_file_that_cannot_be_opened_is_an_answer_and_no_silence(tmp_path: Path):
+    database = Database(str(tmp_path / "missing" / "ledger.sqlite"))
+    for ask in (database.write, database.read):
+        with pytest.raises(Transient, match="unable to open database file"):
+            await ask(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+    await database.close()

@@ -167,7 +167,7 @@ def _translated_or(error: Exception) -> BaseException:
 
 def _translated(error: Exception) -> _Failed:
     reason = str(getattr(error, "orig", error))
-    ours = Transient(f"the database could not be written: {reason}; nothing was changed")
+    ours = Transient(f"the database does not answer: {reason}; nothing was changed")
     ours.__cause__ = error
     return _Failed(ours)
 
