@@ -145,7 +145,7 @@ def _alone(connection: Connection, step: Callable[[Connection], Any]) -> Any:  #
     try:
         with connection.begin():
             return step(connection)
-    except Exception as error:
+    except Exception as error:  # top of a step: its own caller gets it
         return _Failed(_translated_or(error))
 
 
@@ -153,7 +153,7 @@ def _within(connection: Connection, step: Callable[[Connection], Any]) -> Any:  
     try:
         with connection.begin_nested():
             return step(connection)
-    except Exception as error:
+    except Exception as error:  # top of a step: its own caller gets it
         return _Failed(_translated_or(error))
 
 

@@ -96,7 +96,7 @@ class Intake:
             changes = await self._ledger.record([waiting.job for waiting in batch])
         except MayflyError as error:
             _answer(batch, error)
-        except Exception as error:
+        except Exception as error:  # top of a batch: the bad event is found and fails alone
             if len(batch) == 1:
                 _answer(batch, error)
                 return

@@ -82,7 +82,7 @@ async def _flaw(what: str, question: Coroutine[Any, Any, object]) -> str | None:
         return f"{what}: no answer within {_PATIENCE:.0f} s"
     except MayflyError as error:
         return f"{what}: {error}"
-    except Exception as error:
+    except Exception as error:  # top of a probe: whatever it is, it is not ready
         log.warning("readiness.failed", what=what, exc_info=error)
         return f"{what}: {type(error).__name__}; the log has the details"
     return None

@@ -79,7 +79,7 @@ class Reflector:
             result = await self._take(scope, receive)
         except Gone:
             self._telemetry.webhook_answered(WebhookResult.DISCONNECTED)
-        except Exception as error:
+        except Exception as error:  # top of a request: it becomes an answer
             await self._refuse(send, error)
         else:
             self._telemetry.webhook_answered(result)
