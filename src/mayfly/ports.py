@@ -6,13 +6,23 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from mayfly.model.access import AccessRule, Scope
-from mayfly.model.changes import Changes, Due, Mint, PoolUse
+from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.demand import DemandGroup
-from mayfly.model.jobs import GroupId, InstallationId, JobKey, WorkflowJob, WorkflowJobEvent
+from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
 from mayfly.model.protocol import ClaimOrder, Granted, Order, Outcome
+from mayfly.model.repositories import Repository, Runs
 from mayfly.model.requests import Message
-from mayfly.model.runners import Claim, ClaimId, Registration, Sighting
+from mayfly.model.runners import (
+    Claim,
+    ClaimId,
+    GitHubRunner,
+    Minted,
+    Registration,
+    RunKey,
+    Sighting,
+)
 
 
 class Clock(Protocol):
@@ -99,6 +109,19 @@ class Ledger(Protocol):
     async def finish(self, claim: ClaimId, boot: str, outcome: Outcome, detail: str) -> Changes:
         """The executor is done with it; registrations are still to be proven gone. Idempotent."""
 
+    async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
+        """A job of this run began on the claim's runner (R9). StaleClaim as above. Idempotent."""
+
+    async def overdue(self, claim: ClaimId) -> Changes:
+        """What its state's deadline asks for, if that is over: a claim that is not prepared is
+        lost (R5), an idle one extended or replaced (R7), an unknown job disowned (R9)."""
+
+    async def checked(self, job: JobKey, answer: WorkflowJob | None) -> Changes:
+        """What GitHub said when asked about a job; twice None closes it as gone (R10)."""
+
+    async def postponed(self, job: JobKey) -> None:
+        """GitHub could not be asked about a job: later again."""
+
     async def saw(self, registration: str, sighting: Sighting) -> Changes:
         """What GitHub answered about a name; ends the claim where that is proof (R6, R7)."""
 
@@ -111,8 +134,38 @@ class Ledger(Protocol):
     async def tick(self, instance: str, period: timedelta) -> float | None:
         """Advance ledger time by min(real, 2 x period); None when another instance leads (R8)."""
 
+    async def resign(self, instance: str) -> None:
+        """Another instance may lead at once; without effect for one that does not lead."""
+
     async def due(self, limit: int) -> Due:
         """What the deadlines ask for."""
+
+    async def recount(self, after: GroupId | None) -> Recount | None:
+        """Count the rows of the next group by id and repair its counters; None past the last."""
+
+    async def retry(self, group: GroupId) -> Changes:
+        """The group's failures are forgotten: it may have runners again at once. Idempotent."""
+
+    async def revived(self, installation: InstallationId) -> Changes:
+        """What GitHub refused there may work now: its groups' failures are forgotten."""
+
+    async def forget(self, limit: int) -> int:
+        """Delete what was completed longer ago than it is kept; how many rows (R17)."""
+
+    async def log_position(self) -> LogPosition | None:
+        """How far the delivery log was read; None before the first time."""
+
+    async def log_read(self, position: LogPosition) -> None:
+        """Everything in the log up to here is in the ledger. Never moves back."""
+
+    async def repositories(self, since: datetime) -> list[Repository]:
+        """Those with an admitted job heard of since then, by installation and name."""
+
+    async def scopes(self, since: datetime) -> list[tuple[InstallationId, Scope]]:
+        """Where jobs heard of since then have their runners, in order."""
+
+    async def stalled(self, limit: int) -> list[DemandGroup]:
+        """Groups that get no runner until an operator retries them or their hour is over."""
 
     async def job(self, key: JobKey) -> WorkflowJob | None: ...
     async def jobs(self, limit: int, pool: str | None = None) -> list[WorkflowJob]:
@@ -121,7 +174,7 @@ class Ledger(Protocol):
     async def queued(self, limit: int, after: JobKey | None = None) -> list[WorkflowJob]:
         """Queued jobs, admitted or refused, by key; the next page is `after` the last one."""
 
-    async def attempts(self, job_id: int) -> list[WorkflowJob]:
+    async def attempts(self, job_id: JobId) -> list[WorkflowJob]:
         """Every attempt of a job id, newest first."""
 
     async def ahead(self, job: WorkflowJob) -> int:
@@ -137,30 +190,13 @@ class Ledger(Protocol):
     async def named(self, runner: str) -> Claim | None:
         """The claim a runner's name belongs to, proven gone or not."""
 
+    async def watches(self, runner: str) -> bool:
+        """Whether the name is not proven gone yet."""
+
     async def unproven(self) -> list[Registration]:
         """Names that are not proven gone."""
 
     async def pools(self) -> Mapping[str, PoolUse]: ...
-
-
-class Minted(NamedTuple):
-    """A registration at GitHub; the config is a secret and is used at most once."""
-
-    github_id: int
-    jit_config: str
-
-    def __repr__(self) -> str:
-        return f"Minted(github_id={self.github_id}, jit_config=…)"
-
-
-class GitHubRunner(NamedTuple):
-    """A runner as GitHub lists it; `busy` lags by up to a minute."""
-
-    id: int
-    name: str
-    status: str
-    busy: bool
-    labels: tuple[str, ...]
 
 
 class GitHub(Protocol):
@@ -178,7 +214,7 @@ class GitHub(Protocol):
     async def delete_runner(
         self, installation: InstallationId, scope: Scope, runner_id: int
     ) -> Sighting:
-        """GONE (204, 404) or BUSY (422)."""
+        """DELETED (204), GONE (404) or BUSY (422)."""
 
     async def run_jobs(
         self, installation: InstallationId, owner: str, repository: str, run: int, attempt: int
@@ -191,6 +227,24 @@ class GitHub(Protocol):
 
     def runners(self) -> AsyncIterator[tuple[InstallationId, Scope, GitHubRunner]]:
         """Every self-hosted runner of every installation."""
+
+    async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
+        """Every self-hosted runner registered at one scope, all pages."""
+
+    def deliveries(self) -> AsyncIterator[Attempt]:
+        """The App's delivery log, newest first, a call for each page of 100 as it is needed."""
+
+    async def delivery(self, attempt: int) -> WorkflowJobEvent | None:
+        """What an attempt delivered; None: nothing Mayfly uses. GitHubRefused: not there."""
+
+    async def redeliver(self, attempt: int) -> None:
+        """Ask GitHub to deliver it again; it comes as a webhook, with the same GUID."""
+
+    def repositories(self) -> AsyncIterator[Repository]:
+        """Every repository of every installation that is not suspended."""
+
+    async def runs(self, repository: Repository, status: str, etag: str | None) -> Runs | None:
+        """The newest 100 runs of a status; None: as they were at `etag`, which costs nothing."""
 
 
 class Finished(NamedTuple):

@@ -2,35 +2,37 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from mayfly.github.app import GitHubApp, Settings, open_github
 from mayfly.github.secrets import Secret
 from mayfly.model.access import Scope
-from mayfly.model.errors import (
-    GitHubRefused,
-    GitHubUnreachable,
-    RateLimited,
-    RefusalKind,
-)
-from mayfly.model.jobs import InstallationId, JobState
+from mayfly.model.errors import GitHubUnreachable, RateLimited, RefusalKind
+from mayfly.model.jobs import JobState
 from mayfly.model.runners import Sighting
 from mayfly.ports import GitHub
-from mayfly.simulator import Account, ApiRule, Faults, Simulator, generate_app_key, serve
-from mayfly.simulator import Settings as SimulatorSettings
+from mayfly.simulator import ApiRule, Faults, Simulator, generate_app_key
+from mayfly.simulator.server import application
+from tests.fakes.simulated_github import (
+    LABELS,
+    ONE_JOB,
+    ORG,
+    ORGANIZATION,
+    REPO,
+    USER,
+    SystemClock,
+    World,
+    opened,
+    refusal_of,
+    simulated,
+)
 
-PRIVATE, PUBLIC = generate_app_key()
 OTHER_PRIVATE, _ = generate_app_key()
-ORG, USER = InstallationId(501), InstallationId(502)
-REPO, ORGANIZATION = Scope("repos/octo-org/octo-repo"), Scope("orgs/octo-org")
-LABELS = ["self-hosted", "linux"]
 JIT = "*/generate-jitconfig"
-ONE_JOB = "jobs: {build: {runs-on: [self-hosted, linux], steps: [{run: 'true'}]}}"
 MATRIX = f"""
 jobs:
   many:
@@ -40,75 +42,16 @@ jobs:
 """
 
 
-class SystemClock:
-    """The machine's clock, which may be wrong."""
-
-    def __init__(self, wrong_by: timedelta = timedelta(0)) -> None:
-        self.wrong_by = wrong_by
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.wrong_by
-
-    def new_id(self) -> str:
-        raise NotImplementedError
-
-
-class World(NamedTuple):
-    simulator: Simulator
-    github: GitHubApp
-    clock: SystemClock
-
-    def permit(self, **permissions: str) -> None:
-        """What the owner grants to the App on octo-org from now on."""
-        self.simulator.world.accounts.permit(ORG, permissions)
-
-
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    settings = SimulatorSettings(
-        app_public_key=PUBLIC,
-        accounts=(
-            Account(
-                login="octo-org", repositories=("octo-repo", "other-repo"), installation_id=ORG
-            ),
-            Account(login="mona", type="User", repositories=("dots",), installation_id=USER),
-        ),
-    )
-    async with serve(settings) as running:
+    async with simulated() as running:
         yield running
-
-
-def settings_for(simulator: Simulator, **changes: Any) -> Settings:
-    chosen: dict[str, Any] = {
-        "app_id": str(simulator.settings.app_id),
-        "private_key": Secret(PRIVATE),
-        "api_url": simulator.url,
-        "connect_seconds": 2.0,
-        "read_seconds": 5.0,
-        "call_seconds": 8.0,
-    }
-    return Settings(**(chosen | changes))
-
-
-@asynccontextmanager
-async def opened(
-    simulator: Simulator, clock: SystemClock | None = None, **changes: Any
-) -> AsyncIterator[World]:
-    clock = clock or SystemClock()
-    async with open_github(settings_for(simulator, **changes), clock) as github:
-        yield World(simulator, github, clock)
 
 
 @pytest.fixture
 async def world(simulator: Simulator) -> AsyncIterator[World]:
     async with opened(simulator) as found:
         yield found
-
-
-async def refusal_of(awaitable: Any) -> GitHubRefused:
-    with pytest.raises(GitHubRefused) as raised:
-        await awaitable
-    return raised.value
 
 
 def busy_runner(simulator: Simulator, name: str = "busy-1") -> int:
@@ -228,45 +171,6 @@ async def test_the_owner_of_a_job_is_known_to_be_a_person(world):
     assert not event.owner_is_organization
 
 
-async def test_runners_of_all_installations_and_levels_are_listed(world):
-    await world.github.mint(ORG, REPO, "m-1", LABELS)
-    await world.github.mint(ORG, ORGANIZATION, "m-2", LABELS)
-    await world.github.mint(USER, Scope("repos/mona/dots"), "m-3", LABELS)
-    found = {(i, scope, runner.name) async for i, scope, runner in world.github.runners()}
-    assert found == {
-        (ORG, REPO, "m-1"),
-        (ORG, ORGANIZATION, "m-2"),
-        (USER, Scope("repos/mona/dots"), "m-3"),
-    }
-
-
-async def test_more_than_a_page_of_runners_is_listed(world):
-    for n in range(101):
-        world.simulator.add_runner("mona", "dots", f"r-{n}", tuple(LABELS))
-    names = [runner.name async for _, _, runner in world.github.runners()]
-    assert sorted(names) == sorted(f"r-{n}" for n in range(101))
-
-
-async def test_a_suspended_installation_hides_no_other(world):
-    await world.github.mint(USER, Scope("repos/mona/dots"), "m-3", LABELS)
-    world.simulator.suspend(ORG)
-    with capture_logs() as logs:
-        names = [runner.name async for _, _, runner in world.github.runners()]
-    assert names == ["m-3"]
-    (skipped,) = logs
-    assert (skipped["event"], skipped["installation"]) == ("installation.skipped", ORG)
-    assert "suspended" in skipped["reason"]
-
-
-async def test_a_repository_that_fails_hides_no_other(world):
-    await world.github.mint(ORG, REPO, "m-1", LABELS)
-    world.simulator.faults = Faults(api=(ApiRule(path="*/other-repo/*", status=502),))
-    with capture_logs() as logs:
-        names = [runner.name async for _, _, runner in world.github.runners()]
-    assert names == ["m-1"]
-    assert [entry["event"] for entry in logs] == ["repository.skipped"]
-
-
 async def test_one_token_serves_many_calls_at_once(world):
     await asyncio.gather(
         *(world.github.mint(ORG, REPO, f"m-{n}", LABELS) for n in range(20)),
@@ -382,6 +286,64 @@ async def test_bursts_are_shaped_before_github_does_it(simulator):
     assert [isinstance(result, RateLimited) for result in results] == [False] * 3 + [True] * 2
     jit_calls = [n for call, n in simulator.calls.items() if "generate-jitconfig" in call]
     assert jit_calls == [3]
+
+
+async def test_the_limit_github_tells_is_kept_a_reserve_of(simulator):
+    simulator.world.limits.core = 10
+    async with opened(simulator) as world:
+        for _ in range(8):
+            await world.github.find_runner(ORG, REPO, "x")
+        before = simulator.calls
+        with pytest.raises(RateLimited) as raised:
+            await world.github.find_runner(ORG, REPO, "x")
+        assert simulator.calls == before, "the last fifth of the hour is left alone"
+        assert raised.value.retry_at is not None
+        wait = raised.value.retry_at - world.clock.now()
+        assert timedelta(minutes=59) < wait <= timedelta(minutes=61)
+        assert world.github.budgets()[ORG].calls == 2
+        assert world.github.least_share() == 0.2
+        await world.github.mint(ORG, REPO, "m-1", LABELS)
+
+
+async def test_the_app_s_own_calls_are_held_like_any_other(world):
+    rule = ApiRule(path="/app", limit="secondary", retry_after=60, count=1)
+    world.simulator.faults = Faults(api=(rule,))
+    with pytest.raises(RateLimited):
+        await world.github.app()
+    before = world.simulator.calls
+    for asked in (world.github.app(), world.github.redeliver(1)):
+        with pytest.raises(RateLimited):
+            await asked
+    assert world.simulator.calls == before
+
+
+async def test_an_answer_nobody_foresaw_is_kept_for_diagnosis_without_secrets(world):
+    words = "Mint\x1b[2J for " + "x" * 1000
+    rule = ApiRule(path=JIT, status=418, message=words)
+    world.simulator.faults = Faults(api=(rule,))
+    with capture_logs() as logs:
+        refused = await refusal_of(world.github.mint(ORG, REPO, "m-1", LABELS))
+    assert refused.kind is RefusalKind.UNKNOWN
+    (puzzled,) = logs
+    assert puzzled.pop("message").startswith('"Mint [2J for xxx')
+    assert puzzled.pop("request_id") in str(refused)
+    assert puzzled == {
+        "event": "github.puzzled",
+        "log_level": "warning",
+        "method": "POST",
+        "path": "/repos/octo-org/octo-repo/actions/runners/generate-jitconfig",
+        "status": 418,
+    }
+    assert str(refused).isprintable()
+    assert len(str(refused)) < 500
+
+
+async def test_the_simulator_can_be_asked_without_a_socket(simulator):
+    app: Any = application(simulator)  # httpx and Litestar name the same callable differently
+    transport = httpx.ASGITransport(app)
+    async with opened(simulator, transport=transport, api_url="http://nowhere.invalid") as world:
+        await world.github.mint(ORG, REPO, "m-1", LABELS)
+        assert await world.github.find_runner(ORG, REPO, "m-1") is not None
 
 
 async def test_a_lost_reply_is_unreachable_and_the_runner_exists_all_the_same(world):

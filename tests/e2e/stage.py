@@ -21,7 +21,7 @@ from mayfly.simulator import Account, Settings, Simulator, generate_app_key, run
 from mayfly.simulator.faults import Faults
 from mayfly.simulator.simulation import Dispatched
 from mayfly.web.tokens import Role, new_token
-from tests.e2e.declared import ACCOUNTS, POOLS, SETTINGS
+from tests.e2e.declared import ACCOUNTS, DEADLINES, POOLS, SETTINGS
 from tests.e2e.github import GitHub, simulated
 from tests.e2e.programs import Program, Ran, command, until
 
@@ -33,7 +33,16 @@ LINUX = ("self-hosted", "linux")
 class Stage:
     """What a test plays with; `opened` makes and ends it."""
 
-    def __init__(self, directory: Path, github: GitHub, pools: str, webhook_secret: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        github: GitHub,
+        webhook_secret: str,
+        *,
+        pools: str,
+        deadlines: Mapping[str, float],
+        mints_per_minute: int,
+    ) -> None:
         self.directory = directory
         self.github = github
         self.webhook_secret = webhook_secret
@@ -41,6 +50,8 @@ class Stage:
         self.urls: list[str] = []
         self._ports: dict[str, int] = {}
         self._pools = pools
+        self._deadlines = "\n".join(f"{name} = {value}" for name, value in deadlines.items())
+        self._mints_per_minute = mints_per_minute
         self._program = runner_program(directory / "runner")
         self._executors = 0
         self._repositories = 0
@@ -76,9 +87,16 @@ class Stage:
     # Processes
 
     async def plane(
-        self, name: str = "plane", *, webhook_secrets: Sequence[str] = ("webhook-secret",)
+        self,
+        name: str = "plane",
+        *,
+        webhook_secrets: Sequence[str] = ("webhook-secret",),
+        ready: bool = True,
     ) -> Program:
-        """Start (again) the control plane `name`; it keeps its port, and gets the webhooks."""
+        """Start (again) the control plane `name`; it keeps its port, and gets the webhooks.
+
+        It listens once this returns, unless nobody waits until it is `ready`.
+        """
         port = self._ports.setdefault(name, _free_port())
         config = self.secret(
             f"{name}.toml",
@@ -89,6 +107,8 @@ class Stage:
                 webhook_secrets=msgspec.json.encode(
                     [str(self.directory / "secrets" / file) for file in webhook_secrets]
                 ).decode(),
+                mints_per_minute=self._mints_per_minute,
+                deadlines=self._deadlines,
                 tokens=self._tokens,
                 pools=self._pools,
             ),
@@ -96,7 +116,8 @@ class Stage:
         log = self.directory / "logs" / f"{name}.log"
         before = log.read_text().count("server.started") if log.exists() else 0
         program = await self._started(name, log, "serve", "--config", str(config))
-        await program.logged("server.started", times=before + 1)
+        if ready:
+            await program.logged("server.started", times=before + 1)
         url = f"http://127.0.0.1:{port}"
         if url not in self.urls:
             self.urls.append(url)
@@ -114,8 +135,9 @@ class Stage:
         jit: str = "stdin",
         once: bool = False,
         token_in_environment: bool = False,
+        ready: bool = True,
     ) -> Program:
-        """Start an executor that has parked once this returns."""
+        """Start an executor; it has parked once this returns, unless nobody waits for that."""
         self._executors += 1
         name = f"executor-{self._executors}"
         config = self.directory / f"{name}.toml"
@@ -132,7 +154,8 @@ class Stage:
         ]
         environment = {"MAYFLY_TOKEN": self.executor_token} if token_in_environment else {}
         program = await self._started(name, log, *arguments, environment=environment)
-        await program.logged("executor.ready")
+        if ready:
+            await program.logged("executor.ready")
         return program
 
     async def end_executors(self) -> None:
@@ -279,23 +302,41 @@ class Stage:
 
 @asynccontextmanager
 async def opened(
-    pools: str = POOLS, *, accounts: tuple[Account, ...] = ACCOUNTS
+    pools: str = POOLS,
+    *,
+    accounts: tuple[Account, ...] = ACCOUNTS,
+    deadlines: Mapping[str, float] = DEADLINES,
+    mints_per_minute: int = 180,
+    rate_limit: int = 5000,
+    shown: bool = True,
 ) -> AsyncIterator[Stage]:
-    """A stage without a process yet; afterwards every process is gone, and the directory too."""
+    """A stage without a process yet; afterwards every process is gone, and the directory too.
+
+    The ends of its logs are `shown` when it closes.
+    """
     secret = token_hex(32)
     settings = Settings(
         app_public_key=PUBLIC_KEY,
         webhook_secret=secret,
         accounts=accounts,
         runner_lost_after_seconds=3.0,
+        rate_limit=rate_limit,
     )
     with _directory() as made:
         async with simulated(settings) as github:
-            stage = Stage(made, github, pools, secret)
+            stage = Stage(
+                made,
+                github,
+                secret,
+                pools=pools,
+                deadlines=deadlines,
+                mints_per_minute=mints_per_minute,
+            )
             try:
                 yield stage
             finally:
-                stage.show_logs()
+                if shown:
+                    stage.show_logs()
                 for program in reversed(stage.programs):
                     await program.stopped()
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from mayfly.model.access import Scope
-from mayfly.model.errors import GitHubUnreachable, MayflyError
+from mayfly.model.deliveries import Attempt
+from mayfly.model.errors import GitHubRefused, GitHubUnreachable, MayflyError, RefusalKind
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
-from mayfly.model.runners import Sighting
-from mayfly.ports import GitHubRunner, Minted
+from mayfly.model.repositories import Repository, Run, Runs
+from mayfly.model.runners import GitHubRunner, Minted, Sighting
 
 
 class _Failure(NamedTuple):
@@ -27,6 +28,16 @@ class FakeGitHub:
         """(verb, subject) in the order GitHub was asked."""
         self.jobs: dict[tuple[int, int], list[WorkflowJobEvent]] = {}
         """By run and attempt."""
+        self.log: list[Attempt] = []
+        """The delivery log, newest first."""
+        self.payloads: dict[int, WorkflowJobEvent | None] = {}
+        """What an attempt delivered; what is not in here, the log does not have any more."""
+        self.redelivered: list[int] = []
+        """The attempts GitHub was asked to repeat."""
+        self.seen: list[Repository] = []
+        """The repositories of all installations."""
+        self.open_runs: dict[tuple[str, str], list[Run]] = {}
+        """By `owner/repository` and status, newest first."""
         self._failures: defaultdict[str, list[_Failure]] = defaultdict(list)
         self._gates: dict[str, asyncio.Event] = {}
         self._asked: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -85,7 +96,7 @@ class FakeGitHub:
         if found is not None:
             del self.registered[found.name]
         self._end(failure)
-        return Sighting.GONE
+        return Sighting.GONE if found is None else Sighting.DELETED
 
     async def run_jobs(
         self, installation: InstallationId, owner: str, repository: str, run: int, attempt: int
@@ -101,8 +112,46 @@ class FakeGitHub:
         return next((event for event in every if event.key.id == job_id), None)
 
     async def runners(self) -> AsyncIterator[tuple[InstallationId, Scope, GitHubRunner]]:
+        failure = await self._begin("runners", "")
         for runner in self.registered.values():
             yield InstallationId(7), Scope("repos/octo/hello"), runner
+        self._end(failure)
+
+    async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
+        self._end(await self._begin("runners_of", scope))
+        return list(self.registered.values())
+
+    async def deliveries(self) -> AsyncIterator[Attempt]:
+        for first in range(0, len(self.log) or 1, _PAGE):
+            self._end(await self._begin("deliveries", f"page {first // _PAGE + 1}"))
+            for attempt in self.log[first : first + _PAGE]:
+                yield attempt
+
+    async def delivery(self, attempt: int) -> WorkflowJobEvent | None:
+        self._end(await self._begin("delivery", str(attempt)))
+        if attempt not in self.payloads:
+            raise _gone(attempt)
+        return self.payloads[attempt]
+
+    async def redeliver(self, attempt: int) -> None:
+        failure = await self._begin("redeliver", str(attempt))
+        if all(one.id != attempt for one in self.log):
+            raise _gone(attempt)
+        self.redelivered.append(attempt)
+        self._end(failure)
+
+    async def repositories(self) -> AsyncIterator[Repository]:
+        failure = await self._begin("repositories", "")
+        for repository in self.seen:
+            yield repository
+        self._end(failure)
+
+    async def runs(self, repository: Repository, status: str, etag: str | None) -> Runs | None:
+        self._end(await self._begin("runs", f"{repository.full_name} {status}"))
+        found = self.open_runs.get((repository.full_name, status), [])
+        # The same runs have the same ETag, and no others do.
+        current = f'W/"{[*map(tuple, found)]!r}"'
+        return None if etag == current else Runs(list(found[:_PAGE]), current)
 
     async def _begin(self, verb: str, subject: str) -> _Failure | None:
         self.calls.append((verb, subject))
@@ -120,4 +169,10 @@ class FakeGitHub:
             raise failure.error
 
 
+def _gone(attempt: int) -> GitHubRefused:
+    sentence = f"could not look at delivery {attempt}: GitHub does not have it any more"
+    return GitHubRefused(RefusalKind.DELIVERY_GONE, sentence)
+
+
+_PAGE = 100
 _TIMED_OUT = GitHubUnreachable("GitHub did not answer in time")

@@ -67,7 +67,9 @@ class Client:
     async def call(
         self, method: str, path: str, *, token: str | None = None, **options: Any
     ) -> httpx.Response:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        headers = options.pop("headers", {})
+        if token:
+            headers = headers | {"authorization": f"Bearer {token}"}
         return await self.http.request(method, path, headers=headers, **options)
 
     async def app(self, method: str, path: str, **options: Any) -> httpx.Response:

@@ -25,7 +25,7 @@ from mayfly.model.protocol import (
     StartedOrder,
 )
 from mayfly.model.requests import RunnerRequest
-from mayfly.model.runners import ClaimId, ClaimState
+from mayfly.model.runners import ClaimId, ClaimState, RunKey
 from tests.fakes.engine import ANYBODY, Engine
 from tests.fakes.factories import (
     completed_job,
@@ -340,3 +340,52 @@ async def test_a_machine_that_came_back_can_work_again(engine: Engine):
     with pytest.raises(StaleClaim):
         await engine.claims.register(claim, BOOT)
     assert await engine.claims.claim(order(boot="boot-2")) is not None
+
+
+# What the ledger learns of it at once
+
+
+async def test_a_runner_is_busy_from_the_guards_question_on(engine: Engine):
+    claim, _ = await registered(engine)
+    with pytest.raises(Transient):
+        await engine.claims.started(claim, started())
+    after = await now_of(engine.ledger, claim)
+    assert (after.state, after.unattributed) == (ClaimState.BUSY, True)
+    assert after.run == RunKey("octo/hello", 900, 1)
+    with pytest.raises(StaleClaim):
+        await engine.claims.register(claim, BOOT)
+
+
+async def test_an_executor_that_asks_twice_is_answered_twice(engine: Engine):
+    claim, runner = await registered(engine)
+    engine.github.jobs[900, 1] = [event(1, state=JobState.IN_PROGRESS, runner=runner.name)]
+    for _ in range(2):
+        assert (await engine.claims.started(claim, started())).allowed
+    assert engine.github.verbs("run_jobs") == ["run_jobs"]
+
+
+async def test_refusals_that_go_on_stall_the_group_and_are_told(engine: Engine):
+    await engine.reconciler.turn()
+    engine.github.jobs[900, 1] = [event(1)]
+    no = GitHubRefused(RefusalKind.SUSPENDED, "the installation is suspended")
+    for _ in range(5):
+        claim = ClaimId((await granted(engine)).claim)
+        engine.github.fail_before("mint", no)
+        with pytest.raises(GitHubRefused):
+            await engine.claims.register(claim, BOOT)
+        for _ in range(5):
+            engine.clock.advance(20)
+            await engine.reconciler.turn()
+    assert (await engine.heard()).count("group.stalled") == 1
+    assert await engine.claims.claim(order()) is None
+    assert [group.trouble for group in await engine.ledger.stalled(10)] == [str(no)]
+
+
+async def test_failures_on_two_machines_stall_the_group_and_are_told(engine: Engine):
+    await engine.ledger.record([queued_job(number) for number in range(1, 6)])
+    for machine in ("m1", "m2", "m3", "m4", "m5"):
+        answer = await engine.claims.claim(order(machine))
+        assert answer is not None
+        failed = FinishOrder(boot=BOOT, outcome=Outcome.FAILED, detail="no disk")
+        await engine.claims.finish(ClaimId(answer.claim), failed)
+    assert (await engine.heard())[-1] == "group.stalled"

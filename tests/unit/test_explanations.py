@@ -3,7 +3,7 @@
 import pytest
 
 from mayfly.engine.explanations import Explanations
-from mayfly.model.errors import NotFound
+from mayfly.model.errors import GitHubRefused, NotFound, RefusalKind
 from mayfly.model.jobs import WorkflowJob
 from mayfly.model.protocol import Outcome
 from tests.fakes.engine import Engine
@@ -16,6 +16,7 @@ from tests.fakes.factories import (
     running_job,
     waiting_job,
 )
+from tests.fakes.stalls import SUSPENDED, stalled_by_github, stalled_by_machines
 
 
 async def summary_of(engine: Engine, *jobs: WorkflowJob) -> str:
@@ -41,6 +42,23 @@ async def test_a_job_held_back_by_github_says_so(engine: Engine):
     assert "GitHub holds it back" in await summary_of(engine, waiting_job(1))
 
 
+@pytest.mark.parametrize("answer", [None, waiting_job(1, asked=True)])
+async def test_a_job_github_has_to_confirm_says_so(engine: Engine, answer: WorkflowJob | None):
+    await engine.ledger.record([queued_job(1, age=0 if answer else 90_000)])
+    if answer is not None:
+        await engine.ledger.checked(answer.key, answer)
+    assert await summary_of(engine) == (
+        "GitHub has to confirm that it is still queued, and is asked soon"
+    )
+
+
+async def test_a_job_github_does_not_have_any_more_says_so(engine: Engine):
+    await engine.ledger.record([queued_job(1)])
+    for _ in range(2):
+        await engine.ledger.checked(queued_job(1).key, None)
+    assert await summary_of(engine) == "ended (gone); no runner took it"
+
+
 async def test_a_job_without_an_executor_says_so(engine: Engine):
     summary = await summary_of(engine, queued_job(1), queued_job(2, age=60))
     assert summary == "waiting for an executor of pool linux to take it; is one running?"
@@ -54,6 +72,45 @@ async def test_a_job_whose_runner_is_being_made_says_so(engine: Engine):
     await engine.ledger.record([queued_job(1)])
     await claimed(engine.ledger)
     assert await summary_of(engine) == "a runner for it is being made"
+
+
+async def test_a_stalled_job_says_why_and_how_it_is_tried_again(engine: Engine):
+    await stalled_by_github(engine.ledger)
+    assert await summary_of(engine) == (
+        f"stalled because 5 runners in a row failed: {SUSPENDED}; "
+        "it is tried once an hour, and at once after: mayfly jobs retry 1"
+    )
+
+
+async def test_a_job_whose_group_is_tried_again_soon_says_why(engine: Engine):
+    await stalled_by_github(engine.ledger, times=1)
+    summary = await summary_of(engine)
+    assert summary == f"making a runner failed once and is tried again soon: {SUSPENDED}"
+
+
+async def test_a_forgiven_failure_of_a_machine_is_a_fact(engine: Engine):
+    await stalled_by_machines(engine.ledger, times=1)
+    answer = await engine.explanations.explain(1)
+    assert answer.summary == "waiting for an executor of pool linux to take it; is one running?"
+    failure = "no space left on device (machine board-1)"
+    assert f"runners that failed in a row: 1; the last: {failure}" in answer.facts
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in RefusalKind if kind is not RefusalKind.NAME_EXISTS]
+)
+async def test_every_kind_of_refusal_is_counted_told_and_explained(
+    engine: Engine, kind: RefusalKind
+):
+    await engine.ledger.record([queued_job(1)])
+    made = await claimed(engine.ledger)
+    engine.github.fail_before("mint", GitHubRefused(kind, f"GitHub says {kind}"))
+    with pytest.raises(GitHubRefused):
+        await engine.claims.register(made.id, made.boot)
+    figure = f'mayfly_github_refused_total{{kind="{kind}"}} 1.0'
+    assert figure in engine.telemetry.scrape().decode()
+    assert "registration.refused" in await engine.heard()
+    assert f"GitHub says {kind}" in await summary_of(engine)
 
 
 async def test_a_full_pool_is_named(engine: Engine):

@@ -1,23 +1,14 @@
 """The App against answers no simulator gives: redirects, nonsense, old servers, lost replies."""
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from structlog.testing import capture_logs
 
 from mayfly.github.app import GitHubApp, Settings, open_github
-from mayfly.github.calls import Calls
-from mayfly.github.pacing import Pacing
 from mayfly.github.secrets import Secret
-from mayfly.github.sessions import Sessions
-from mayfly.github.tokens import AppKey
 from mayfly.model.access import Scope
 from mayfly.model.errors import (
     GitHubRefused,
@@ -28,82 +19,23 @@ from mayfly.model.errors import (
 )
 from mayfly.model.jobs import InstallationId, JobState
 from mayfly.model.runners import Sighting
-
-PEM = (
-    rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    .private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    .decode()
+from tests.fakes.canned_github import (
+    API,
+    JOB,
+    ONE,
+    PEM,
+    TOKEN,
+    Reply,
+    Route,
+    SystemClock,
+    github,
+    reply,
+    token,
 )
-API = "https://ghe.example/api/v3"
+
 REPO = Scope("repos/octo-org/octo-repo")
 RUNNERS = "/repos/octo-org/octo-repo/actions/runners"
-ONE = InstallationId(1)
-TOKEN = "ghs_planted_token"
 JIT = {"runner": {"id": 21, "name": "m-1", "labels": []}, "encoded_jit_config": "c2VjcmV0"}
-
-Reply = httpx.Response | Exception
-Route = Reply | list[Reply] | Callable[[httpx.Request], Reply]
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def new_id(self) -> str:
-        raise NotImplementedError
-
-
-def reply(status: int = 200, body: Any = None, **headers: str) -> httpx.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Response(status, json=body, headers=named)
-
-
-def token(**more: Any) -> httpx.Response:
-    expires = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    return reply(201, {"token": TOKEN, "expires_at": expires} | more)
-
-
-class CannedGitHub:
-    """Answers each `METHOD /path` with what was laid down for it; a list is used up in order."""
-
-    def __init__(self, routes: dict[str, Route]) -> None:
-        self.routes: dict[str, Route] = {"POST /app/installations/1/access_tokens": _token} | routes
-        self.requests: list[httpx.Request] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        path = request.url.path.removeprefix("/api/v3")
-        route = self.routes.get(f"{request.method} {path}", reply(404, {"message": "Not Found"}))
-        answer = route(request) if callable(route) else route
-        if isinstance(answer, list):
-            answer = answer.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    @property
-    def asked(self) -> list[str]:
-        return [f"{r.method} {r.url.path.removeprefix('/api/v3')}" for r in self.requests]
-
-
-def _token(_: httpx.Request) -> Reply:
-    return token()
-
-
-@asynccontextmanager
-async def github(routes: dict[str, Route]) -> AsyncIterator[tuple[GitHubApp, CannedGitHub]]:
-    canned, clock = CannedGitHub(routes), SystemClock()
-    async with httpx.AsyncClient(transport=httpx.MockTransport(canned)) as client:
-        pacing = Pacing(per_minute=180, patience=timedelta(seconds=1), clock=clock)
-        deadline = timedelta(seconds=5)
-        calls = Calls(client, api_url=API, clock=clock, concurrency=5, deadline=deadline)
-        sessions = Sessions(AppKey("4711", Secret(PEM), clock), calls, pacing, clock)
-        yield GitHubApp(sessions, pacing), canned
-        await sessions.close()
 
 
 async def mint(app: GitHubApp, scope: Scope = REPO) -> Any:
@@ -319,7 +251,7 @@ async def test_a_limit_silences_the_installation_and_no_other():
     routes: dict[str, Route] = {
         f"POST {RUNNERS}/generate-jitconfig": limited,
         f"GET {RUNNERS}": reply(200, {"total_count": 0, "runners": []}),
-        "POST /app/installations/2/access_tokens": _token,
+        "POST /app/installations/2/access_tokens": lambda _: token(),
     }
     async with github(routes) as (app, canned):
         with pytest.raises(RateLimited) as raised:
@@ -333,13 +265,18 @@ async def test_a_limit_silences_the_installation_and_no_other():
         assert await app.find_runner(InstallationId(2), REPO, "m-1") is None
 
 
-JOB = {
-    "id": 11,
-    "run_id": 7,
-    "labels": ["self-hosted"],
-    "created_at": "2025-11-03T10:00:00Z",
-    "name": "a\0b",
-}
+async def test_a_storm_of_redeliveries_keeps_nobody_from_minting():
+    routes: dict[str, Route] = {
+        "POST /app/hook/deliveries/3/attempts": lambda _: reply(202, {}),
+        f"POST {RUNNERS}/generate-jitconfig": reply(201, JIT),
+    }
+    async with github(routes) as (app, canned):
+        for _ in range(126):
+            await app.redeliver(3)
+        with pytest.raises(RateLimited):
+            await app.redeliver(3)
+        assert len(canned.requests) == 126
+        assert (await mint(app)).github_id == 21
 
 
 @pytest.mark.parametrize(
@@ -381,6 +318,35 @@ async def test_one_job_that_cannot_be_read_hides_no_other():
     assert [event.state for event in events] == [JobState.QUEUED]
     assert not events[0].owner_is_organization
     assert [entry["event"] for entry in logs] == ["job.skipped"]
+
+
+async def test_the_path_of_a_puzzling_answer_is_logged_without_numbers():
+    routes: dict[str, Route] = {
+        f"DELETE {RUNNERS}/21": reply(418, {"message": ""}, x_github_request_id="A:1"),
+    }
+    async with github(routes) as (app, _):
+        with capture_logs() as logs, pytest.raises(GitHubRefused):
+            await app.delete_runner(ONE, REPO, 21)
+    assert logs == [
+        {
+            "event": "github.puzzled",
+            "log_level": "warning",
+            "method": "DELETE",
+            "path": f"{RUNNERS}/{{id}}",
+            "status": 418,
+            "request_id": "A:1",
+            "message": "nothing",
+        }
+    ]
+
+
+async def test_a_token_that_is_refused_puzzles_nobody():
+    bad = reply(401, {"message": "Bad credentials"})
+    routes: dict[str, Route] = {f"POST {RUNNERS}/generate-jitconfig": [bad, reply(201, JIT)]}
+    async with github(routes) as (app, _):
+        with capture_logs() as logs:
+            await mint(app)
+    assert logs == []
 
 
 async def test_nothing_secret_is_logged_or_said_when_everything_fails():

@@ -30,6 +30,8 @@ ALLOW_LIST = (
     "this resource."
 )
 NOT_ACCESSIBLE = "Resource not accessible by integration"
+RUNNERS_DISABLED = "Forbidden: Repository level self-hosted runners are disabled on this repository"
+GROUP_FULL = "Invalid Argument - Runner group 1 has reached max limit of 10000 runners."
 
 
 def error(asked=MINT, status=403, message="", headers=None, granted=None) -> Any:
@@ -59,24 +61,14 @@ def error(asked=MINT, status=403, message="", headers=None, granted=None) -> Any
         (MINT, 301, "Moved Permanently", RefusalKind.REPOSITORY_GONE),
         (MINT, 451, "Repository access blocked", RefusalKind.REPOSITORY_GONE),
         (MINT, 403, ALLOW_LIST, RefusalKind.ADDRESS_NOT_ALLOWED),
-        (
-            MINT,
-            403,
-            "Forbidden: Repository level self-hosted runners are disabled on this repository",
-            RefusalKind.RUNNERS_DISABLED,
-        ),
+        (MINT, 403, RUNNERS_DISABLED, RefusalKind.RUNNERS_DISABLED),
         (
             MINT,
             422,
             "Actions has been disabled for this repository.",
             RefusalKind.ACTIONS_DISABLED,
         ),
-        (
-            MINT,
-            422,
-            "Invalid Argument - Runner group 1 has reached max limit of 10000 runners.",
-            RefusalKind.GROUP_FULL,
-        ),
+        (MINT, 422, GROUP_FULL, RefusalKind.GROUP_FULL),
         (
             MINT,
             409,
@@ -85,7 +77,14 @@ def error(asked=MINT, status=403, message="", headers=None, granted=None) -> Any
         ),
         (MINT, 422, "Validation Failed: labels must be unique", RefusalKind.INVALID_REQUEST),
         (MINT, 400, "Problems parsing JSON", RefusalKind.INVALID_REQUEST),
-        (MINT, 403, "something nobody has seen before", RefusalKind.MISSING_PERMISSION),
+        (MINT, 403, "Must have admin rights to Repository.", RefusalKind.MISSING_PERMISSION),
+        (MINT, 403, "something nobody has seen before", RefusalKind.UNKNOWN),
+        (MINT, 403, "", RefusalKind.UNKNOWN),
+        (MINT, 422, "", RefusalKind.UNKNOWN),
+        (MINT, 418, "I'm a teapot", RefusalKind.UNKNOWN),
+        (MINT, 304, "", RefusalKind.UNKNOWN),
+        (APP, 301, "Moved Permanently", RefusalKind.UNKNOWN),
+        (APP, 422, "Invalid cursor", RefusalKind.INVALID_REQUEST),
     ],
 )
 def test_each_refusal_has_its_kind(asked, status, message, kind):
@@ -94,15 +93,48 @@ def test_each_refusal_has_its_kind(asked, status, message, kind):
     assert refused.kind is kind
 
 
-def test_each_kind_has_its_own_sentence_that_says_where():
-    wrong_key = str(error(APP, 401, "A JSON web token could not be decoded"))
-    skew = str(error(APP, 401, "'Issued at' claim ('iat') must be an Integer"))
-    permission = str(error(MINT, 403, NOT_ACCESSIBLE))
-    assert "private key is not one of GitHub App 4711" in wrong_key
-    assert "clock" in skew
-    assert "administration=write" in permission
-    assert "octo-org/octo-repo" in permission
-    assert len({wrong_key, skew, permission}) == 3
+SENTENCES = [
+    (APP, 403, "This installation has been suspended", "unsuspend it under Settings"),
+    (MINT, 403, NOT_ACCESSIBLE, "lacks the permission administration=write"),
+    (MINT, 403, "Must have admin rights to Repository.", "grant it administration=write"),
+    (MINT, 403, RUNNERS_DISABLED, "an organization owner has to allow them"),
+    (MINT, 422, "Actions has been disabled for this repository.", "enable it under Settings"),
+    (MINT, 403, ALLOW_LIST, "organization owner has to add it"),
+    (MINT, 422, GROUP_FULL, "remove runners that are offline"),
+    (MINT, 409, "Already exists", "a runner of this name exists already"),
+    (MINT, 404, "Not Found", "renamed or deleted"),
+    (MINT, 429, "", "rate limit for octo-org/octo-repo is used up until 10:01:00 UTC"),
+    (MINT, 403, "You have exceeded a secondary rate limit.", "secondary rate limit"),
+    (APP, 401, "A JSON web token could not be decoded", "private key is not one of GitHub App"),
+    (APP, 401, ISSUED_AT, "set the clock, for example with NTP"),
+    (APP, 404, "Integration not found", "correct app_id"),
+    (APP, 404, "Not Found", "an owner has to install the App again"),
+]
+
+
+@pytest.mark.parametrize(("asked", "status", "message", "advice"), SENTENCES)
+def test_each_refusal_tells_a_person_what_to_do_and_where(asked, status, message, advice):
+    said = str(error(asked, status, message))
+    assert advice in said
+    assert any(word in said for word in (asked.where, asked.what, "App 4711", "this machine"))
+
+
+def test_no_two_refusals_have_the_same_sentence():
+    said = {str(error(asked, status, message)) for asked, status, message, _ in SENTENCES}
+    assert len(said) == len(SENTENCES)
+
+
+def test_an_answer_nobody_foresaw_says_what_it_takes_to_foresee_it():
+    said = str(error(MINT, 418, "I'm a teapot", {"x-github-request-id": "AB12:3F:99"}))
+    assert "418" in said
+    assert '"I\'m a teapot"' in said
+    assert "AB12:3F:99" in said
+
+
+@pytest.mark.parametrize("request_id", ["", "AB\x1b[2J", "a b", "x" * 200, "{what}"])
+def test_a_request_id_that_is_none_is_not_repeated(request_id):
+    said = str(error(MINT, 418, "no", {"x-github-request-id": request_id}))
+    assert "(it has none)" in said
 
 
 def test_the_sentence_about_the_clock_says_how_far_it_is_off():

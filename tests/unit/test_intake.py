@@ -7,7 +7,7 @@ import pytest
 
 from mayfly.model.access import AccessRule, Admitted, Refused
 from mayfly.model.errors import Transient
-from mayfly.model.jobs import JobState
+from mayfly.model.jobs import JobId, JobState
 from mayfly.model.runners import ClaimState
 from tests.fakes.engine import ANYBODY, Engine, opened_engine
 from tests.fakes.factories import claimed, event, now_of, queued_job
@@ -94,7 +94,8 @@ async def test_a_grant_admits_a_queued_job_and_rings():
         await engine.access.grant(ANYBODY[0])
         await engine.intake.review()
         assert await engine.rings() == 1
-        queued, running = await engine.ledger.attempts(1), await engine.ledger.attempts(2)
+        queued = await engine.ledger.attempts(JobId(1))
+        running = await engine.ledger.attempts(JobId(2))
         assert isinstance(queued[0].decision, Admitted)
         assert isinstance(running[0].decision, Refused)
 

@@ -12,7 +12,9 @@ import structlog
 
 from mayfly.model.access import Admitted, Reason, Refused, Scope
 from mayfly.model.changes import PoolUse
+from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited, RefusalKind
+from mayfly.model.jobs import GroupId, InstallationId
 from mayfly.model.runners import ClaimState
 from mayfly.telemetry import (
     HIDDEN,
@@ -49,6 +51,18 @@ def value(telemetry: Telemetry, name: str, **labels: str) -> float | None:
     return telemetry.registry.get_sample_value(name, labels)
 
 
+def group_of(pool: str) -> DemandGroup:
+    return DemandGroup(
+        id=GroupId(1),
+        installation=InstallationId(7),
+        scope=Scope("repos/o/r"),
+        pool=pool,
+        owner="o",
+        variant=None,
+        labels=("self-hosted", pool),
+    )
+
+
 def test_two_planes_in_one_process_do_not_collide():
     one, other = Telemetry(["linux"]), Telemetry(["linux"])
     one.doorbells_rung("linux", 3)
@@ -74,6 +88,7 @@ def test_every_series_exists_before_its_first_event(telemetry: Telemetry):
         ("mayfly_runner_onlined_seconds_count", {"pool": "arm64"}),
         ("mayfly_doorbell_rung_total", {"pool": "arm64"}),
         ("mayfly_pool_open_runners", {"pool": "linux"}),
+        ("mayfly_pool_stalled_groups", {"pool": "arm64"}),
     ]
     for name, labels in expected:
         assert value(telemetry, name, **labels) == 0, (name, labels)
@@ -92,7 +107,7 @@ def test_every_event_moves_its_own_series(telemetry: Telemetry):
     telemetry.github_refused(GitHubRefused(RefusalKind.SUSPENDED, ""))
     telemetry.github_refused(RateLimited(""))
     telemetry.github_refused(GitHubUnreachable(""))
-    telemetry.pools_seen({"linux": PoolUse(used=3, queued=9, open=6)})
+    telemetry.pools_seen({"linux": PoolUse(used=3, queued=9, open=6)}, [group_of("linux")] * 2)
     for name, labels, expected in [
         ("mayfly_job_decided_total", {"decision": "admitted"}, 1),
         ("mayfly_job_decided_total", {"decision": "not_allowed"}, 1),
@@ -108,6 +123,8 @@ def test_every_event_moves_its_own_series(telemetry: Telemetry):
         ("mayfly_pool_used_runners", {"pool": "linux"}, 3),
         ("mayfly_pool_queued_jobs", {"pool": "linux"}, 9),
         ("mayfly_pool_open_runners", {"pool": "linux"}, 6),
+        ("mayfly_pool_stalled_groups", {"pool": "linux"}, 2),
+        ("mayfly_pool_stalled_groups", {"pool": "arm64"}, 0),
     ]:
         assert value(telemetry, name, **labels) == expected, (name, labels)
 
@@ -120,6 +137,14 @@ def test_silence_of_github_shows_even_before_the_first_delivery(
     telemetry.delivery_received()
     seconds.now += 5
     assert value(telemetry, "mayfly_delivery_missed_seconds") == 5
+
+
+def test_what_is_left_of_githubs_hour_is_read_at_the_scrape(telemetry: Telemetry):
+    assert value(telemetry, "mayfly_github_budget_remaining_ratio") == 1
+    shares = iter([0.5, 0.25])
+    telemetry.budget_read_by(lambda: next(shares))
+    assert value(telemetry, "mayfly_github_budget_remaining_ratio") == 0.5
+    assert value(telemetry, "mayfly_github_budget_remaining_ratio") == 0.25
 
 
 def test_a_clock_that_went_back_does_not_count_negative(telemetry: Telemetry):

@@ -57,6 +57,8 @@ PATHS = [
     Path("GET", "/v1/jobs", "/v1/jobs", OPERATORS),
     Path("GET", "/v1/jobs/1", "/v1/jobs/{job_id}", OPERATORS),
     Path("GET", "/v1/jobs/1/explain", "/v1/jobs/{job_id}/explain", OPERATORS),
+    Path("POST", "/v1/jobs/1/retry", "/v1/jobs/{job_id}/retry", OPERATORS),
+    Path("GET", "/v1/stalled", "/v1/stalled", OPERATORS),
     Path("GET", "/v1/runners", "/v1/runners", OPERATORS),
     Path("GET", "/v1/runners/github", "/v1/runners/github", OPERATORS),
     Path("GET", "/v1/pools", "/v1/pools", OPERATORS),

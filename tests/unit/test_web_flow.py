@@ -6,12 +6,17 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
+from tests.fakes.clocks import NOON
 from tests.fakes.web import World, payload, signed, world
 
 
 def delivery(repository: str, job_id: int) -> bytes:
     whole = json.loads(payload("workflow_job.queued"))
-    whole["workflow_job"] |= {"id": job_id, "labels": ["self-hosted", "arm64"]}
+    whole["workflow_job"] |= {
+        "id": job_id,
+        "labels": ["self-hosted", "arm64"],
+        "created_at": NOON.isoformat(),
+    }
     whole["repository"] |= {"name": repository}
     whole["installation"] = {"id": 5}
     return json.dumps(whole).encode()

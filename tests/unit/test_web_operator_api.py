@@ -11,6 +11,7 @@ from mayfly.model.changes import PoolUse
 from mayfly.model.errors import Permanent, Transient
 from mayfly.model.jobs import JobState
 from mayfly.ports import AccessRules
+from tests.fakes.stalls import SUSPENDED, stalled_by_github
 from tests.fakes.web import World, admitted_job, world
 
 GRANT = {"owner": "octo", "repository": "hello", "label": "linux"}
@@ -59,6 +60,7 @@ async def test_jobs_are_filtered_by_state_and_pool(here: World):
         ("/v1/jobs?pool=gpu", 404, "known pools: linux, arm64"),
         ("/v1/jobs/7", 404, "7"),
         ("/v1/jobs/7/explain", 404, "7"),
+        ("/v1/stalled?limit=0", 400, "limit"),
         ("/v1/jobs/0", 400, "job_id"),
         (f"/v1/jobs/{2**63}", 400, "job_id"),
         ("/v1/jobs/one", 404, "/v1/jobs/one"),
@@ -84,6 +86,46 @@ async def test_a_job_is_explained(here: World):
     assert explanation["job_id"] == 1
     assert explanation["summary"]
     assert any("linux" in fact for fact in explanation["facts"])
+
+
+async def test_a_stalled_group_shows_why_and_a_job_to_retry(here: World):
+    assert (await get(here, "/v1/stalled")).json() == []
+    await stalled_by_github(here.plane.ledger, first=11)
+    assert (await get(here, "/v1/stalled")).json() == [
+        {
+            "pool": "linux",
+            "scope": "repos/octo/hello",
+            "labels": ["linux", "self-hosted"],
+            "queued": 5,
+            "job_id": 11,
+            "failures": 5,
+            "machines": [],
+            "reason": SUSPENDED,
+        }
+    ]
+
+
+async def test_a_retry_forgets_and_rings_and_names_its_caller(here: World):
+    await stalled_by_github(here.plane.ledger, first=11)
+    async with here.plane.news.subscribe() as items:
+        answer = await ask(here, "POST", "/v1/jobs/11/retry")
+        item = await anext(items)
+    assert (answer.status_code, answer.json()["failures"]) == (200, 5)
+    assert SUSPENDED in answer.json()["sentence"]
+    assert (item.event, item.fields["who"]) == ("group.retried", "operator")
+    assert (await get(here, "/v1/stalled")).json() == []
+    leased = await here.client.post(
+        "/v1/pools/linux/lease", json={}, headers=here.bearer("executor")
+    )
+    assert leased.status_code == 200, "an executor that waits is told"
+
+
+async def test_a_retry_that_changes_nothing_is_a_conflict(here: World):
+    await here.plane.ledger.record([admitted_job(JobState.COMPLETED, 2)])
+    answer = await ask(here, "POST", "/v1/jobs/2/retry")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:mayfly:problem:conflict")
+    assert answer.json()["detail"].startswith("job 2 has ended")
+    assert (await ask(here, "POST", "/v1/jobs/7/retry")).status_code == 404
 
 
 async def test_a_runner_shows_its_claim_machine_and_newest_name(here: World):
@@ -234,6 +276,7 @@ async def test_figures_are_told_even_when_the_store_is_away():
         answer = await get(here, "/metrics")
         assert answer.status_code == 200
         assert 'mayfly_pool_used_runners{pool="linux"} NaN' in answer.text
+        assert 'mayfly_pool_stalled_groups{pool="linux"} NaN' in answer.text
 
 
 async def test_figures_show_the_use_of_pools_and_no_repository(here: World):
@@ -244,6 +287,13 @@ async def test_figures_show_the_use_of_pools_and_no_repository(here: World):
     assert 'mayfly_pool_used_runners{pool="linux"} 1.0' in answer.text
     for name in ("octo", "hello"):
         assert name not in answer.text
+
+
+async def test_figures_show_what_is_stalled(here: World):
+    await stalled_by_github(here.plane.ledger, first=11)
+    answer = await get(here, "/metrics")
+    assert 'mayfly_pool_stalled_groups{pool="linux"} 1.0' in answer.text
+    assert 'mayfly_pool_stalled_groups{pool="arm64"} 0.0' in answer.text
 
 
 async def test_an_error_of_ours_leaks_nothing():

@@ -58,6 +58,22 @@ async def test_a_queued_job_is_recorded_before_it_is_answered(here: World):
     assert here.figure("mayfly_webhook_answered_total", result="recorded") == 1
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_control_plane_that_pulls_has_no_webhook(method: str):
+    async with world(pull=True) as here:
+        body = payload("workflow_job.queued")
+        answer = await here.client.request(method, PATH, content=body, headers=signed(body))
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:mayfly:problem:not-found"
+        assert "this control plane pulls" in answer.json()["detail"]
+        assert here.intake.events == []
+        operator = here.bearer("operator")
+        description = await here.client.get("/schema/openapi.json", headers=operator)
+        assert PATH not in description.json()["paths"]
+        assert (await here.client.get("/readyz", headers=operator)).status_code == 200
+
+
 async def test_a_body_in_several_chunks_is_whole(here: World):
     body = payload("workflow_job.queued")
     chunks = [body[:10], body[10:5000], b"", body[5000:]]
@@ -276,6 +292,7 @@ async def test_a_changed_installation_is_news(here: World):
         ).status_code == 202
         item = await asyncio.wait_for(anext(items), 5)
     assert (item.event, item.fields["action"]) == ("installation.changed", "created")
+    assert here.intake.revivals == [item.fields["installation"]], "what it refused may work now"
 
 
 async def test_a_ledger_that_cannot_take_it_asks_github_to_come_again(here: World):

@@ -6,6 +6,9 @@ from mayfly.github.refusals import Asked
 from mayfly.model.access import GITHUB_NAME, Scope
 from mayfly.model.errors import GitHubRefused, RefusalKind
 
+ACTIONS = "actions=read"
+"""The permission it takes to look at runs and jobs."""
+
 _DOTS = {".", ".."}
 
 

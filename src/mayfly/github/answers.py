@@ -1,6 +1,6 @@
 """What GitHub answers, as far as it is used; decoded at the edge."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -8,7 +8,8 @@ import msgspec
 from mayfly.github.records import Id, Time
 from mayfly.model.errors import GitHubUnreachable
 from mayfly.model.jobs import InstallationId
-from mayfly.ports import GitHubRunner
+from mayfly.model.repositories import Run
+from mayfly.model.runners import GitHubRunner
 
 _T = TypeVar("_T")
 
@@ -62,7 +63,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[str, ...] = ()
 
 
-class Repository(msgspec.Struct, frozen=True, kw_only=True):
+class RepositoryRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A repository an installation may see."""
 
     full_name: str
@@ -79,7 +80,7 @@ class HeadRepository(msgspec.Struct, frozen=True, kw_only=True):
     fork: bool = False
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A workflow run: it knows the event and the fork, which its jobs do not."""
 
     id: Id
@@ -90,6 +91,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     head_repository: HeadRepository | None = None
     actor: Account | None = None
     triggering_actor: Account | None = None
+    updated_at: Time
+
+    @property
+    def run(self) -> Run:
+        """The same, as the port says it."""
+        return Run(self.id, self.run_attempt, self.updated_at.astimezone(UTC))
 
 
 class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):

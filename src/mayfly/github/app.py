@@ -1,51 +1,34 @@
 """The GitHub App: what Mayfly asks of GitHub, with the key that never leaves this process."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
-import structlog
 
 from mayfly.github import addresses
-from mayfly.github.addresses import Address
-from mayfly.github.answers import (
-    App,
-    Installation,
-    IssuedToken,
-    JitConfig,
-    Repository,
-    Run,
-    RunnerRecord,
-    read,
-)
+from mayfly.github.answers import App, Installation, IssuedToken, JitConfig, RunRecord, read
+from mayfly.github.budgets import Budgets, Remaining
 from mayfly.github.calls import Calls, Request
-from mayfly.github.pacing import Pacing
-from mayfly.github.records import STATE_OF_STATUS, JobRecord, Place, event_of, has_nul, without_nul
-from mayfly.github.refusals import Asked
+from mayfly.github.deliverylog import DeliveryLog
+from mayfly.github.jobs import Jobs
+from mayfly.github.limits import REGISTRATION
+from mayfly.github.listings import Listings
 from mayfly.github.secrets import Secret
 from mayfly.github.sessions import Sessions
 from mayfly.github.tokens import AppKey
 from mayfly.model.access import Scope
-from mayfly.model.errors import (
-    GitHubRefused,
-    GitHubUnreachable,
-    InvalidSettings,
-    RateLimited,
-)
-from mayfly.model.jobs import InstallationId, JobState, WorkflowJobEvent
-from mayfly.model.runners import Sighting
-from mayfly.ports import Clock, GitHubRunner, Minted
-
-log = structlog.get_logger()
+from mayfly.model.deliveries import Attempt
+from mayfly.model.errors import InvalidSettings
+from mayfly.model.jobs import InstallationId, WorkflowJobEvent
+from mayfly.model.repositories import Repository, Runs
+from mayfly.model.runners import GitHubRunner, Minted, Sighting
+from mayfly.ports import Clock
 
 _DEFAULT_GROUP = 1
 _WORK_FOLDER = "_work"
-_ACTIONS = "actions=read"
-_ASKED_FOR = "api"
-"""Stands for the delivery of a job that GitHub was asked for."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,20 +49,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 50
     """Calls at once. GitHub allows 100 for everything the App does."""
     mints_per_minute: int = 180
-    """Per installation; GitHub's secondary limit is 900 points, and a mint costs 5."""
+    """Per installation; GitHub's secondary limit is 900 points, and a mint costs 5.
+
+    What mints leave of the points, other calls may use, up to 70 %."""
     mint_patience_seconds: float = 30.0
-    """How long a mint waits for its turn; an executor asks again, so longer gains nothing."""
+    """How long a mint waits for its turn; an executor asks again, so longer gains nothing.
+
+    Other calls wait for 5 s at most."""
 
 
 @asynccontextmanager
-async def open_github(settings: Settings, clock: Clock) -> AsyncIterator["GitHubApp"]:
-    """The App, for as long as the context lives. InvalidSettings when it cannot even be tried."""
+async def open_github(
+    settings: Settings, clock: Clock, transport: httpx.AsyncBaseTransport | None = None
+) -> AsyncIterator["GitHubApp"]:
+    """The App, for as long as the context lives. InvalidSettings when it cannot even be tried.
+
+    A `transport` of one's own takes the network's place.
+    """
     checked(settings)
     timeout = httpx.Timeout(
         settings.read_seconds, connect=settings.connect_seconds, pool=settings.call_seconds
     )
     limits = httpx.Limits(max_connections=settings.concurrency)
-    async with httpx.AsyncClient(timeout=timeout, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=timeout, limits=limits, transport=transport) as client:
         calls = Calls(
             client,
             api_url=settings.api_url,
@@ -87,15 +79,15 @@ async def open_github(settings: Settings, clock: Clock) -> AsyncIterator["GitHub
             concurrency=settings.concurrency,
             deadline=timedelta(seconds=settings.call_seconds),
         )
-        pacing = Pacing(
-            per_minute=settings.mints_per_minute,
+        budgets = Budgets(
+            mints_per_minute=settings.mints_per_minute,
             patience=timedelta(seconds=settings.mint_patience_seconds),
             clock=clock,
         )
         key = AppKey(settings.app_id, settings.private_key, clock)
-        sessions = Sessions(key, calls, pacing, clock)
+        sessions = Sessions(key, calls, budgets, clock)
         try:
-            yield GitHubApp(sessions, pacing)
+            yield GitHubApp(sessions, budgets)
         finally:
             await sessions.close()
 
@@ -129,10 +121,12 @@ def _is_address(url: str) -> bool:
 class GitHubApp:
     """The port `GitHub` over GitHub's REST API, or anything that speaks it."""
 
-    def __init__(self, sessions: Sessions, pacing: Pacing) -> None:
+    def __init__(self, sessions: Sessions, budgets: Budgets) -> None:
         self._sessions = sessions
-        self._pacing = pacing
-        self._on_organization: dict[InstallationId, bool] = {}
+        self._budgets = budgets
+        self._jobs = Jobs(sessions)
+        self._listings = Listings(sessions)
+        self._log = DeliveryLog(sessions)
 
     async def mint(
         self, installation: InstallationId, scope: Scope, name: str, labels: Sequence[str]
@@ -149,8 +143,9 @@ class GitHubApp:
                 "labels": list(labels),
                 "work_folder": _WORK_FOLDER,
             },
+            first=True,
+            hour=REGISTRATION,
         )
-        await self._pacing.turn(installation)
         answer = await self._sessions.ask(installation, request)
         made = read(answer.data, JitConfig, request.asked.what)
         return Minted(made.runner.id, made.encoded_jit_config)
@@ -159,9 +154,8 @@ class GitHubApp:
         self, installation: InstallationId, scope: Scope, name: str
     ) -> GitHubRunner | None:
         """See the port. Older servers ignore `name`, so every page is looked through."""
-        async with aclosing(
-            self._runners_of(installation, addresses.of_scope(scope), name)
-        ) as found:
+        address = addresses.of_scope(scope)
+        async with aclosing(self._listings.runners_at(installation, address, name)) as found:
             async for runner in found:
                 if runner.name == name:
                     return runner
@@ -181,53 +175,52 @@ class GitHubApp:
         answer = await self._sessions.ask(installation, request)
         return Sighting.BUSY if answer.status == 422 else Sighting.GONE
 
+    def runners(self) -> AsyncIterator[tuple[InstallationId, Scope, GitHubRunner]]:
+        """See the port. What GitHub does not show is logged as a warning and left out."""
+        return self._listings.runners()
+
+    async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
+        """See the port."""
+        address = addresses.of_scope(scope)
+        return [runner async for runner in self._listings.runners_at(installation, address)]
+
     async def run_jobs(
         self, installation: InstallationId, owner: str, repository: str, run: int, attempt: int
     ) -> list[WorkflowJobEvent]:
         """See the port. Empty when GitHub has no such attempt."""
-        address = addresses.of_repository(owner, repository)
-        request = Request(
-            "GET",
-            f"{address.path}/actions/runs/{int(run)}/attempts/{int(attempt)}/jobs",
-            address.asked(f"list the jobs of run {run}", _ACTIONS),
-            expected=frozenset({404}),
-        )
-        place = await self._place(installation, owner, repository)
-        items = [item async for item in self._sessions.pages(installation, request, "jobs")]
-        return [event for item in items if (event := _event(item, place)) is not None]
+        return await self._jobs.of_run(installation, owner, repository, run, attempt)
 
     async def get_job(
         self, installation: InstallationId, owner: str, repository: str, job_id: int
     ) -> WorkflowJobEvent | None:
         """See the port. None when GitHub has no such job."""
-        address = addresses.of_repository(owner, repository)
-        request = Request(
-            "GET",
-            f"{address.path}/actions/jobs/{int(job_id)}",
-            address.asked(f"look at job {job_id}", _ACTIONS),
-            expected=frozenset({404}),
-        )
-        answer = await self._sessions.ask(installation, request)
-        if answer.status == 404:
-            return None
-        event = _event(answer.data, await self._place(installation, owner, repository))
-        if event is None:
-            raise GitHubUnreachable(f"could not {request.asked.what}: GitHub's answer is no job")
-        return event
+        return await self._jobs.job(installation, owner, repository, job_id)
 
     async def get_run(
         self, installation: InstallationId, owner: str, repository: str, run: int
-    ) -> Run | None:
+    ) -> RunRecord | None:
         """The run: its event, and the fork its commit comes from. None when there is none."""
-        address = addresses.of_repository(owner, repository)
-        request = Request(
-            "GET",
-            f"{address.path}/actions/runs/{int(run)}",
-            address.asked(f"look at run {run}", _ACTIONS),
-            expected=frozenset({404}),
-        )
-        answer = await self._sessions.ask(installation, request)
-        return None if answer.status == 404 else read(answer.data, Run, request.asked.what)
+        return await self._jobs.run(installation, owner, repository, run)
+
+    async def runs(self, repository: Repository, status: str, etag: str | None) -> Runs | None:
+        """See the port. GitHubRefused with REPOSITORY_GONE when GitHub shows no such repository."""
+        return await self._listings.runs(repository, status, etag)
+
+    def repositories(self) -> AsyncIterator[Repository]:
+        """See the port. An installation that cannot be asked is logged as a warning, left out."""
+        return self._listings.repositories()
+
+    def deliveries(self) -> AsyncIterator[Attempt]:
+        """See the port. Attempts that cannot be read are logged as a warning and left out."""
+        return self._log.attempts()
+
+    async def delivery(self, attempt: int) -> WorkflowJobEvent | None:
+        """See the port. GitHubRefused with DELIVERY_GONE when the log does not have it."""
+        return await self._log.delivered(attempt)
+
+    async def redeliver(self, attempt: int) -> None:
+        """See the port. GitHubRefused with DELIVERY_GONE when the log does not have it."""
+        await self._log.redeliver(attempt)
 
     async def registration_token(self, installation: InstallationId, scope: Scope) -> Secret:
         """Good for an hour and any number of runners: never near the machine that runs the job."""
@@ -236,6 +229,8 @@ class GitHubApp:
             "POST",
             f"{address.path}/actions/runners/registration-token",
             address.asked("make a registration token"),
+            first=True,
+            hour=REGISTRATION,
         )
         answer = await self._sessions.ask(installation, request)
         return Secret(read(answer.data, IssuedToken, request.asked.what).token)
@@ -248,87 +243,12 @@ class GitHubApp:
 
     async def installations(self) -> list[Installation]:
         """Every installation of the App, suspended ones too."""
-        asked = self._sessions.as_app("list the installations")
-        request = Request("GET", "app/installations", asked)
-        items = [item async for item in self._sessions.pages(None, request, "")]
-        return read(items, list[Installation], asked.what)
+        return await self._listings.installations()
 
-    async def runners(self) -> AsyncIterator[tuple[InstallationId, Scope, GitHubRunner]]:
-        """See the port. What GitHub does not show is logged as a warning and left out."""
-        for installation in await self.installations():
-            try:
-                async for found in self._runners_in(installation):
-                    yield found
-            except (GitHubRefused, RateLimited, GitHubUnreachable) as error:
-                log.warning(
-                    "installation.skipped",
-                    installation=installation.id,
-                    owner=installation.owner,
-                    reason=str(error),
-                )
+    def budgets(self) -> Mapping[InstallationId | None, Remaining]:
+        """What may still be asked, by installation; under None for the App itself."""
+        return self._budgets.remaining()
 
-    async def _runners_in(
-        self, installation: Installation
-    ) -> AsyncIterator[tuple[InstallationId, Scope, GitHubRunner]]:
-        for address in await self._addresses(installation):
-            try:
-                async for runner in self._runners_of(installation.installation, address):
-                    yield installation.installation, Scope(address.path), runner
-            except (GitHubRefused, GitHubUnreachable) as error:
-                log.warning("repository.skipped", repository=address.label, reason=str(error))
-
-    async def _addresses(self, installation: Installation) -> list[Address]:
-        asked = Asked(f"list the repositories of {installation.owner}", installation.owner)
-        request = Request("GET", "installation/repositories", asked)
-        items = [
-            item
-            async for item in self._sessions.pages(
-                installation.installation, request, "repositories"
-            )
-        ]
-        repositories = read(items, list[Repository], asked.what)
-        found = [addresses.of_repository(r.owner.login, r.name) for r in repositories]
-        if installation.on_organization:
-            found.insert(0, addresses.of_organization(installation.owner))
-        return found
-
-    async def _runners_of(
-        self, installation: InstallationId, address: Address, name: str | None = None
-    ) -> AsyncGenerator[GitHubRunner]:
-        asked = address.asked("list the runners")
-        query = {} if name is None else {"name": name}
-        request = Request("GET", f"{address.path}/actions/runners", asked, query=query)
-        async for item in self._sessions.pages(installation, request, "runners"):
-            yield read(item, RunnerRecord, asked.what).runner
-
-    async def _place(self, installation: InstallationId, owner: str, repository: str) -> Place:
-        # A job from the API does not say what its owner is; the installation does, and never else.
-        if installation not in self._on_organization:
-            asked = self._sessions.as_app(
-                "look at the installation", f"installation {installation}"
-            )
-            request = Request("GET", f"app/installations/{int(installation)}", asked)
-            answer = await self._sessions.ask(None, request)
-            found = read(answer.data, Installation, asked.what)
-            self._on_organization[installation] = found.on_organization
-        return Place(
-            owner=owner,
-            owner_is_organization=self._on_organization[installation],
-            repository=repository,
-            installation=installation,
-        )
-
-
-def _event(item: object, place: Place) -> WorkflowJobEvent | None:
-    try:
-        record = msgspec.convert(item, JobRecord)
-    except msgspec.ValidationError as error:
-        # One record we cannot read must not hide the others.
-        log.warning(
-            "job.skipped", repository=f"{place.owner}/{place.repository}", reason=str(error)
-        )
-        return None
-    # A status we do not know is not counted, but asked about again.
-    state = STATE_OF_STATUS.get(record.status, JobState.WAITING)
-    event = event_of(record, state, place, _ASKED_FOR)
-    return without_nul(event) if event is not None and has_nul(event) else event
+    def least_share(self) -> float:
+        """The part of its hourly calls that is left to whoever has the least, 0 to 1."""
+        return self._budgets.least_share()

@@ -1,6 +1,7 @@
 """One request to GitHub and its answer; whatever goes wrong becomes one of our errors here."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
@@ -9,18 +10,24 @@ from urllib.parse import urlencode
 import gidgethub
 import httpx
 import msgspec
+import structlog
 from gidgethub import sansio
 
-from mayfly.github.refusals import Asked, error_of, read_refusal
+from mayfly.github.budgets import READ, WRITE, Budget, Price
+from mayfly.github.limits import CORE
+from mayfly.github.refusals import Asked, Refusal, error_of, quoted, read_refusal
 from mayfly.github.secrets import Secret
 from mayfly.model.errors import (
     GitHubRefused,
     GitHubUnreachable,
     MayflyError,
+    RateLimited,
     RefusalKind,
     Unauthentic,
 )
 from mayfly.ports import Clock
+
+log = structlog.get_logger()
 
 _USER_AGENT = "mayfly"
 _API_VERSION = {"x-github-api-version": "2022-11-28"}
@@ -34,6 +41,7 @@ _UNDECIPHERED = (
     ValueError,
 )
 _MOVED = frozenset({301, 302, 307, 308})
+_NUMBERS = re.compile(r"(?<=/)\d+(?=/|$)")
 
 
 class TokenRejected(Unauthentic):
@@ -45,8 +53,10 @@ class Answer(NamedTuple):
 
     status: int
     data: object
-    more: bool
-    """There is another page."""
+    following: str | None = None
+    """The address of the next page."""
+    etag: str | None = None
+    """What to send as `Request.etag` to learn whether this is still the answer."""
 
 
 class Request(NamedTuple):
@@ -59,6 +69,17 @@ class Request(NamedTuple):
     query: Mapping[str, str | int] = {}
     expected: frozenset[int] = frozenset()
     """Statuses of 300 or more that are an answer, not an error."""
+    etag: str | None = None
+    """Answered with 304 as long as the answer is the one that had this ETag."""
+    first: bool = False
+    """It mints, or minting cannot begin without it."""
+    hour: str = CORE
+    """The hourly limit it counts on."""
+
+    @property
+    def price(self) -> Price:
+        """What the call costs."""
+        return Price(READ if self.method == "GET" else WRITE, self.hour, self.first)
 
 
 class Credential(NamedTuple):
@@ -86,18 +107,29 @@ class Calls:
         self._slots = asyncio.Semaphore(concurrency)
         self._deadline = deadline.total_seconds()
 
-    async def send(self, request: Request, credential: Credential) -> Answer:
+    async def send(self, request: Request, credential: Credential, budget: Budget) -> Answer:
         """GitHub's answer; GitHubRefused, RateLimited, GitHubUnreachable or TokenRejected."""
-        response = await self._exchange(request, credential.token)
+        async with budget.turn(request.price):
+            response = await self._exchange(request, credential.token)
+            budget.heard(response.headers)
+            try:
+                return self._answer(request, response, credential)
+            except RateLimited as limited:
+                if limited.retry_at is not None:
+                    budget.hold(limited.retry_at)
+                raise
+
+    def _answer(self, request: Request, response: httpx.Response, who: Credential) -> Answer:
+        etag = response.headers.get("etag")
         if response.status_code in request.expected:
-            return Answer(response.status_code, None, more=False)
+            return Answer(response.status_code, None, None, etag)
         try:
-            data, _, more = sansio.decipher_response(
+            data, _, following = sansio.decipher_response(
                 response.status_code, response.headers, response.content
             )
         except _UNDECIPHERED as error:
-            raise self._error(response, request.asked, credential) from error
-        return Answer(response.status_code, data, more=more is not None)
+            raise self._error(response, request, who) from error
+        return Answer(response.status_code, data, following, etag)
 
     async def _exchange(self, request: Request, token: Secret) -> httpx.Response:
         url = self._url(request)
@@ -116,6 +148,8 @@ class Calls:
     async def _request(self, request: Request, url: str, token: Secret) -> httpx.Response:
         headers = sansio.create_headers(_USER_AGENT) | _API_VERSION
         headers["authorization"] = f"Bearer {token.reveal()}"
+        if request.etag is not None:
+            headers["if-none-match"] = request.etag
         content = None if request.body is None else msgspec.json.encode(request.body)
         if content is not None:
             headers["content-type"] = "application/json"
@@ -135,21 +169,32 @@ class Calls:
         ours = (target.scheme, target.host, target.port) == (base.scheme, base.host, base.port)
         return str(target) if ours and target.path.startswith(base.path) else None
 
-    def _error(self, response: httpx.Response, asked: Asked, credential: Credential) -> MayflyError:
+    def _error(self, response: httpx.Response, request: Request, who: Credential) -> MayflyError:
         if response.is_success:
             return GitHubUnreachable(
-                f"could not {asked.what}: the answer of {self._api_url} is not JSON; "
+                f"could not {request.asked.what}: the answer of {self._api_url} is not JSON; "
                 "is api_url the address of GitHub's API?"
             )
         refusal = read_refusal(response.status_code, response.headers, response.content)
-        error = error_of(refusal, asked, self._clock.now(), credential.permissions)
-        if refusal.status == 401 and not asked.by and _unforeseen(error):
+        error = error_of(refusal, request.asked, self._clock.now(), who.permissions)
+        if not (isinstance(error, GitHubRefused) and error.kind is RefusalKind.UNKNOWN):
+            return error
+        if refusal.status == 401 and not request.asked.by:
             return TokenRejected(str(error))
+        _report(refusal, request)
         return error
 
 
-def _unforeseen(error: MayflyError) -> bool:
-    return isinstance(error, GitHubRefused) and error.kind is RefusalKind.INVALID_REQUEST
+def _report(refusal: Refusal, request: Request) -> None:
+    """What is needed to add the missing row to the table, and nothing else of the answer."""
+    log.warning(
+        "github.puzzled",
+        method=request.method,
+        path="/" + _NUMBERS.sub("{id}", request.path),
+        status=refusal.status,
+        request_id=refusal.request_id,
+        message=quoted(refusal.message),
+    )
 
 
 def _named(error: Exception) -> str:

@@ -18,6 +18,7 @@ from mayfly.model.errors import (
 
 _LONGEST_QUOTE = 200
 _LONGEST_HOLD = timedelta(hours=24)
+_REQUEST_ID = re.compile(r"[0-9A-Za-z:-]{1,100}")
 _UNNAMED_HOLD = timedelta(seconds=60)
 """GitHub asks for at least a minute when it names no time.
 
@@ -45,6 +46,12 @@ class Refusal(NamedTuple):
     message: str
     headers: Mapping[str, str]
 
+    @property
+    def request_id(self) -> str:
+        """By which GitHub's support finds the call; empty when there is none."""
+        found = self.headers.get("x-github-request-id", "")
+        return found if _REQUEST_ID.fullmatch(found) else ""
+
 
 class _Row(NamedTuple):
     """One line of the table: who asked, which answer, and what it means."""
@@ -62,6 +69,12 @@ def _row(asker: str, statuses: set[int], pattern: str, kind: RefusalKind, senten
 
 
 _APP, _INSTALLATION, _ANY = "app", "installation", "any"
+
+_ANSWERED = "could not {what}: GitHub answered {status} and said: {quote}"
+_UNKNOWN = (
+    "could not {what}: GitHub gave an answer Mayfly does not know, {status}, and said: {quote}; "
+    "report it with its request id {request_id}"
+)
 
 _TABLE = (
     # GitHub's own words, as users report them; the first row that fits decides.
@@ -150,9 +163,16 @@ _TABLE = (
         "could not {what}: GitHub shows this installation no {where}; it was renamed or deleted, "
         "or it has to be added to the App's repositories under Settings → GitHub Apps",
     ),
+    _row(
+        _ANY,
+        {403},
+        r"must have admin rights",
+        RefusalKind.MISSING_PERMISSION,
+        "could not {what}: the App has not enough rights on {where}; grant it {needs} in the "
+        "App's settings, then an owner has to accept it under Settings → GitHub Apps",
+    ),
+    _row(_ANY, {400, 422}, r"\S", RefusalKind.INVALID_REQUEST, _ANSWERED),
 )
-
-_UNFORESEEN = "could not {what}: GitHub answered {status} and said: {quote}"
 
 
 def error_of(
@@ -165,7 +185,7 @@ def error_of(
     """
     if refusal.status >= 500 or refusal.status == 408:
         return GitHubUnreachable(
-            _written(_UNFORESEEN, refusal, asked, now), retry_at=_retry_after(refusal, now)
+            _written(_ANSWERED, refusal, asked, now), retry_at=_retry_after(refusal, now)
         )
     if refusal.status == 403 and "not accessible by integration" in refusal.message.lower():
         return _not_accessible(asked, _needs(refusal, asked), granted)
@@ -174,8 +194,7 @@ def error_of(
         return GitHubRefused(row.kind, _written(row.sentence, refusal, asked, now))
     if _limited(refusal):
         return _rate_limited(refusal, asked, now)
-    kind = RefusalKind.MISSING_PERMISSION if refusal.status == 403 else RefusalKind.INVALID_REQUEST
-    return GitHubRefused(kind, _written(_UNFORESEEN, refusal, asked, now))
+    return GitHubRefused(RefusalKind.UNKNOWN, _written(_UNKNOWN, refusal, asked, now))
 
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
@@ -209,13 +228,16 @@ def _written(sentence: str, refusal: Refusal, asked: Asked, now: datetime) -> st
         what=asked.what,
         where=asked.where,
         by=asked.by,
+        needs=_needs(refusal, asked) or "more",
+        request_id=refusal.request_id or "(it has none)",
         status=refusal.status,
-        quote=_quoted(refusal.message),
+        quote=quoted(refusal.message),
         skew=_skew(refusal, now),
     )
 
 
-def _quoted(message: str) -> str:
+def quoted(message: str) -> str:
+    """GitHub's words, as they may be shown."""
     # What GitHub says may repeat what a stranger wrote; control characters stay out of terminals.
     shown = "".join(c if c.isprintable() else " " for c in message[:_LONGEST_QUOTE])
     return f'"{shown}"' if shown else "nothing"
@@ -288,7 +310,7 @@ def _rate_limited(refusal: Refusal, asked: Asked, now: datetime) -> RateLimited:
     retry_at = _retry_after(refusal, now) or _reset(refusal, now) or now + _UNNAMED_HOLD
     return RateLimited(
         f"could not {asked.what}: GitHub's rate limit for {asked.where} is used up until "
-        f"{retry_at:%H:%M:%S} UTC (GitHub said: {_quoted(refusal.message)})",
+        f"{retry_at:%H:%M:%S} UTC (GitHub said: {quoted(refusal.message)})",
         retry_at=retry_at,
     )
 

@@ -1,18 +1,18 @@
-"""Speaking for the App or for one of its installations: tokens, holds and pages."""
+"""Speaking for the App or for one of its installations: tokens, budgets and pages."""
 
 from collections.abc import AsyncIterator
 
 from mayfly.github.answers import IssuedToken, read
+from mayfly.github.budgets import Budgets
 from mayfly.github.calls import Answer, Calls, Credential, Request, TokenRejected
-from mayfly.github.pacing import Pacing
 from mayfly.github.refusals import Asked
 from mayfly.github.secrets import Secret
 from mayfly.github.tokens import AppKey, InstallationToken, InstallationTokens
-from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited, RefusalKind
+from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RefusalKind
 from mayfly.model.jobs import InstallationId
 from mayfly.ports import Clock
 
-_PAGE = 100  # the most GitHub gives at once
+PAGE = 100  # the most GitHub gives at once
 _MOST_PAGES = 200  # 20,000 items; more than a runner group or a run can have
 
 _MAY_BE_STALE = frozenset({RefusalKind.MISSING_PERMISSION, RefusalKind.NOT_INSTALLED})
@@ -22,10 +22,10 @@ _MAY_BE_STALE = frozenset({RefusalKind.MISSING_PERMISSION, RefusalKind.NOT_INSTA
 class Sessions:
     """Requests made in somebody's name; `None` is the App itself, with its key."""
 
-    def __init__(self, key: AppKey, calls: Calls, pacing: Pacing, clock: Clock) -> None:
+    def __init__(self, key: AppKey, calls: Calls, budgets: Budgets, clock: Clock) -> None:
         self._key = key
         self._calls = calls
-        self._pacing = pacing
+        self._budgets = budgets
         self._tokens = InstallationTokens(self._new_token, clock)
 
     async def close(self) -> None:
@@ -39,31 +39,7 @@ class Sessions:
     async def ask(self, installation: InstallationId | None, request: Request) -> Answer:
         """GitHub's answer; GitHubRefused, RateLimited or GitHubUnreachable."""
         if installation is None:
-            return await self._calls.send(request, self._key.credential())
-        self._pacing.check(installation)
-        try:
-            return await self._ask_as(installation, request)
-        except RateLimited as error:
-            if error.retry_at is not None:
-                self._pacing.hold(installation, error.retry_at)
-            raise
-
-    async def pages(
-        self, installation: InstallationId | None, request: Request, key: str
-    ) -> AsyncIterator[object]:
-        """Every item of every page; `key` is the list in an answer that is an object."""
-        seen = 0
-        for page in range(1, _MOST_PAGES + 1):
-            query = {**request.query, "per_page": _PAGE, "page": page}
-            answer = await self.ask(installation, request._replace(query=query))
-            items, total = _listed(answer, key, request.asked.what)
-            for item in items:
-                yield item
-            seen += len(items)
-            if not items or not (answer.more or seen < total):
-                return
-
-    async def _ask_as(self, installation: InstallationId, request: Request) -> Answer:
+            return await self._ask_as_app(request)
         try:
             return await self._attempt(installation, request)
         except TokenRejected:
@@ -78,10 +54,28 @@ class Sessions:
                 f"could not {request.asked.what}: GitHub does not accept a token it has just issued"
             ) from error
 
+    async def pages(
+        self, installation: InstallationId | None, request: Request, key: str
+    ) -> AsyncIterator[object]:
+        """Every item of every page; `key` is the list in an answer that is an object."""
+        seen = 0
+        for page in range(1, _MOST_PAGES + 1):
+            query = {**request.query, "per_page": PAGE, "page": page}
+            answer = await self.ask(installation, request._replace(query=query))
+            items, total = _listed(answer, key, request.asked.what)
+            for item in items:
+                yield item
+            seen += len(items)
+            if not items or not (answer.following or seen < total):
+                return
+
+    async def _ask_as_app(self, request: Request) -> Answer:
+        return await self._calls.send(request, self._key.credential(), self._budgets.of(None))
+
     async def _attempt(self, installation: InstallationId, request: Request) -> Answer:
         credential = await self._tokens.get(installation)
         try:
-            return await self._calls.send(request, credential)
+            return await self._calls.send(request, credential, self._budgets.of(installation))
         except (TokenRejected, GitHubRefused) as error:
             if isinstance(error, TokenRejected) or error.kind in _MAY_BE_STALE:
                 self._tokens.drop(installation, credential)
@@ -90,7 +84,7 @@ class Sessions:
     async def _new_token(self, installation: InstallationId) -> InstallationToken:
         asked = self.as_app("open the installation", f"installation {installation}")
         path = f"app/installations/{int(installation)}/access_tokens"
-        answer = await self._calls.send(Request("POST", path, asked), self._key.credential())
+        answer = await self._ask_as_app(Request("POST", path, asked, first=True))
         issued = read(answer.data, IssuedToken, asked.what)
         return InstallationToken(
             Credential(Secret(issued.token), issued.permissions), issued.expires_at

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mayfly.model.demand import DemandGroup
-from mayfly.model.jobs import WorkflowJob
+from mayfly.model.jobs import GroupId, WorkflowJob
 from mayfly.model.runners import Claim, Registration
 
 
@@ -27,6 +27,10 @@ class Changes(NamedTuple):
     ended: Sequence[Claim] = ()
     """Those of the claims that were live before."""
     pools: Mapping[str, Touch] = {}
+    stalled: Sequence[DemandGroup] = ()
+    """Groups that have just stalled."""
+    abandoned: Sequence[Registration] = ()
+    """Names given up, because GitHub could not be asked about them for more than a day."""
 
 
 class Mint(NamedTuple):
@@ -46,6 +50,18 @@ class Due(NamedTuple):
     silent: Sequence[Claim]
     surplus: Sequence[Claim]
     """Claimed, not registered, and not needed."""
+    overdue: Sequence[tuple[Claim, DemandGroup]] = ()
+    """Too long in one state: not prepared, not minted, unused, or busy with a job nobody knows."""
+    checks: Sequence[WorkflowJob] = ()
+    """Jobs GitHub is to be asked about."""
+
+
+class Recount(NamedTuple):
+    """One group counted again."""
+
+    group: GroupId
+    wrong: tuple[str, ...]
+    """A sentence for each counter that was repaired; empty when all is well."""
 
 
 class PoolUse(NamedTuple):

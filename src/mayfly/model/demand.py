@@ -29,14 +29,33 @@ class DemandGroup(msgspec.Struct, frozen=True, kw_only=True):
     sure: int = 0
     surplus_since: float | None = None
     fails: int = 0
+    """Failures in a row, none of which was a machine's alone (R15)."""
+    failed_on: tuple[str, ...] = ()
+    """The machines of those failures, at most two."""
     retry_at: float | None = None
-    refusal: str = ""
-    """What GitHub said when it last refused a runner, for people."""
+    """No runner is made before."""
+    trouble: str = ""
+    """The sentence of the last failure, for people."""
+    stalled: bool = False
+    """Failed so often that it is tried once an hour only, until an operator retries it."""
 
     @property
     def open(self) -> int:
         """Runners still to be made; computed, never stored (R1)."""
         return max(0, self.queued - self.supply)
+
+    def claimable(self, at: float) -> int:
+        """Claims that may be made for it now; a stalled group is tried with one (R15)."""
+        if self.retry_at is not None and self.retry_at > at:
+            return 0
+        return min(self.open, max(0, 1 - self.supply)) if self.stalled else self.open
+
+    @property
+    def healthy(self) -> "DemandGroup":
+        """The same group with its failures forgotten."""
+        return msgspec.structs.replace(
+            self, fails=0, failed_on=(), retry_at=None, trouble="", stalled=False
+        )
 
     @property
     def surplus(self) -> int:

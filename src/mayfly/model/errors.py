@@ -51,6 +51,8 @@ class RefusalKind(StrEnum):
     NAME_EXISTS = "runner_name_exists"
     REPOSITORY_GONE = "repository_gone"
     INVALID_REQUEST = "invalid_request"
+    DELIVERY_GONE = "delivery_gone"
+    UNKNOWN = "unknown"
 
 
 class GitHubRefused(Permanent):

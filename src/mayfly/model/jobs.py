@@ -34,6 +34,10 @@ class JobState(IntEnum):
         return self.name.lower()
 
 
+ASKED_FOR = "api"
+"""Stands for the delivery of a job that GitHub was asked for."""
+
+
 class WorkflowJobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One `workflow_job` delivery, decoded once at the edge; everything in it comes from GitHub."""
 
@@ -55,11 +59,17 @@ class WorkflowJobEvent(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime | None
     runner_name: str | None
     delivery: str
+    """The GUID, or ASKED_FOR when GitHub did not tell but was asked."""
 
     @property
     def full_name(self) -> str:
         """`owner/repository`, as GitHub writes it."""
         return f"{self.owner}/{self.repository}"
+
+    @property
+    def asked_for(self) -> bool:
+        """GitHub said it just now, and not in a delivery that may be late."""
+        return self.delivery == ASKED_FOR
 
 
 class WorkflowJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +82,14 @@ class WorkflowJob(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
     group: GroupId | None
     received_at: datetime
+    due_at: float | None = None
+    """Ledger seconds at which GitHub is asked about it (R10), or it is forgotten (R17)."""
+    checks: int = 0
+    """How often GitHub was asked in this state."""
+    misses: int = 0
+    """How often in a row GitHub had no such job."""
+    doubted: bool = False
+    """Not counted before GitHub confirms that it is queued (R10, R17)."""
 
     @property
     def key(self) -> JobKey:
@@ -86,7 +104,8 @@ class WorkflowJob(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def counts(self) -> int:
         """1 when the job asks its group for a runner, else 0."""
-        return int(self.state is JobState.QUEUED and isinstance(self.decision, Admitted))
+        waits = self.state is JobState.QUEUED and not self.doubted
+        return int(waits and isinstance(self.decision, Admitted))
 
 
 def merged(known: WorkflowJob | None, new: WorkflowJob) -> WorkflowJob:
@@ -106,4 +125,10 @@ def merged(known: WorkflowJob | None, new: WorkflowJob) -> WorkflowJob:
     )
     if known.state is JobState.WAITING:
         return msgspec.structs.replace(new, event=event, received_at=known.received_at)
-    return msgspec.structs.replace(known, event=event)
+    return msgspec.structs.replace(known, event=event, doubted=False)
+
+
+def closed(job: WorkflowJob, conclusion: str) -> WorkflowJob:
+    """The job completed without GitHub having said so: `gone` or `superseded`."""
+    event = msgspec.structs.replace(job.event, state=JobState.COMPLETED, conclusion=conclusion)
+    return msgspec.structs.replace(job, event=event, doubted=False)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 import msgspec
 
@@ -60,6 +60,15 @@ _EDGES: dict[ClaimState, frozenset[ClaimState]] = {
 }
 
 
+class RunKey(NamedTuple):
+    """One attempt of a workflow run, as the job-start hook knows it."""
+
+    repository: str
+    """`owner/repository`."""
+    id: int
+    attempt: int
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """One executor's promise to make one runner for a demand group. Times are ledger seconds."""
 
@@ -78,10 +87,20 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     job: JobKey | None = None
     unattributed: bool = False
     """Busy, but GitHub has not said with which job."""
+    run: RunKey | None = None
+    """The run of that job, when the job-start hook has told it."""
+    due_at: float | None = None
+    """When the clock asks for something: the state's deadline, or to forget an ended claim."""
+    idle_since: float | None = None
+    """Registered and unused since then; None before somebody looked."""
+    extensions: int = 0
+    """How often an idle runner was left alone because its group's oldest job still waited."""
     registrations: int = 0
     """Names of this claim that are not proven gone."""
     finished: bool = False
     """The executor itself said finish."""
+    written_off: bool = False
+    """Its slot was freed although GitHub could not be asked whether the runner is gone (R6)."""
     detail: str = ""
     """Why it ended, for people."""
     per_owner: int | None = None
@@ -106,7 +125,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def used(self) -> int:
         """1 while it takes a slot: live, or ended without a word and not proven gone."""
-        return int(self.live or (not self.finished and self.registrations > 0))
+        over = self.finished or self.written_off
+        return int(self.live or (not over and self.registrations > 0))
 
 
 def advanced(claim: Claim, to: ClaimState, at: float, *, detail: str = "") -> Claim:
@@ -128,18 +148,44 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     negatives: int = 0
     next_look_at: float | None = None
     """Ledger seconds; None while the claim's own state watches over it."""
+    unreachable_since: float | None = None
+    """Ledger seconds since when GitHub could not be asked about it."""
+    unreached: int = 0
+    """Tries since then."""
 
 
 class Sighting(StrEnum):
     """What GitHub answered about a name."""
 
     GONE = "gone"
-    """DELETE said 204 or 404 for its id: proven."""
+    """DELETE said 404 for its id: proven."""
+    DELETED = "deleted"
+    """DELETE said 204: it was there, without a job, and is gone now: proven."""
     NOT_FOUND = "not_found"
     """No runner has this name: not yet a proof, a timed-out mint can take effect later."""
     BUSY = "busy"
     """DELETE said 422."""
     UNREACHABLE = "unreachable"
+
+
+class Minted(NamedTuple):
+    """A registration at GitHub; the config is a secret and is used at most once."""
+
+    github_id: int
+    jit_config: str
+
+    def __repr__(self) -> str:
+        return f"Minted(github_id={self.github_id}, jit_config=…)"
+
+
+class GitHubRunner(NamedTuple):
+    """A runner as GitHub lists it; `busy` lags by up to a minute."""
+
+    id: int
+    name: str
+    status: str
+    busy: bool
+    labels: tuple[str, ...]
 
 
 def runner_name(prefix: str, claim: ClaimId, generation: int) -> str:

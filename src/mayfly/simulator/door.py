@@ -11,6 +11,7 @@ from typing import Any
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from mayfly.simulator.etags import Tagged
 from mayfly.simulator.faults import ApiRule
 from mayfly.simulator.limits import MINUTE, Budget, resource_of
 from mayfly.simulator.refusals import Refusal
@@ -22,6 +23,7 @@ SECONDARY = (
     "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
 )
 GHES_PREFIX = "/api/v3"
+WHO, IF_NONE_MATCH = b"authorization", b"if-none-match"
 
 
 class Door:
@@ -50,13 +52,14 @@ class Door:
         scope["mayfly.asker"] = asker  # type: ignore[typeddict-unknown-key]  # ASGI scopes are open
         refused = self._over_limit(method, path, endpoint, asker)
         budget = self._budget(method, path, asker)
-        reply = _with_headers(send, budget.headers())
+        # Read when the answer goes out: what turns out to be unchanged has cost nothing.
+        reply = _with_headers(send, lambda: self._budget(method, path, asker).headers())
         fault = world.mischief.for_call(method, path)
         await _dawdle(world.mischief.faults.latency_ms + (fault.latency_ms if fault else 0))
         if refused is not None:
             await _refuse(reply, refused)
         elif fault is None or fault.only_latency:
-            await self._app(scope, receive, reply)
+            await self._app(scope, receive, self._tagged(reply, scope, path, asker))
         else:
             if fault.when == "after":
                 await self._app(scope, receive, _swallow)
@@ -86,6 +89,18 @@ class Door:
                 refusal = Refusal(fault.status or 500, message, headers=headers)
         await _refuse(send, refusal)
 
+    def _tagged(self, send: Send, scope: HTTPScope, path: str, asker: str) -> Send:
+        if scope["method"] != "GET" or path == "/rate_limit":
+            return send
+        headers = dict(scope["headers"])
+        known, secret = (headers.get(h, b"").decode("latin-1") for h in (IF_NONE_MATCH, WHO))
+
+        def unchanged() -> None:
+            if secret:
+                self._world.limits.forgive(asker, resource_of("GET", path))
+
+        return Tagged(send, known, secret, unchanged)
+
     def _over_limit(self, method: str, path: str, endpoint: str, asker: str) -> Refusal | None:
         if path == "/rate_limit":
             return None
@@ -103,7 +118,7 @@ class Door:
     def _asker(self, scope: Scope) -> str:
         """Whose budget a call is on; GitHub counts per installation."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        secret = credential(headers.get(b"authorization", b"").decode("latin-1"))
+        secret = credential(headers.get(WHO, b"").decode("latin-1"))
         token = self._world.tokens.issued.get(secret)
         if token is not None:
             return f"installation ID {token.installation_id}"
@@ -141,13 +156,12 @@ async def _dawdle(milliseconds: int) -> None:
         await asyncio.sleep(milliseconds / 1000)
 
 
-def _with_headers(send: Send, extra: dict[str, str]) -> Send:
-    encoded = [(name.encode(), value.encode()) for name, value in extra.items()]
-    encoded.append((b"x-github-request-id", secrets.token_hex(8).upper().encode()))
-
+def _with_headers(send: Send, budget: Callable[[], dict[str, str]]) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
+            extra = budget() | {"x-github-request-id": secrets.token_hex(8).upper()}
             named = {name.lower() for name, _ in message["headers"]}
+            encoded = [(name.encode(), value.encode()) for name, value in extra.items()]
             kept = [pair for pair in encoded if pair[0] not in named]
             message["headers"] = [*message["headers"], *kept]
         await send(message)

@@ -68,6 +68,10 @@ class Limits:
         self._used[asker, resource] += 1
         return self.peek(asker, resource, now), True
 
+    def forgive(self, asker: str, resource: str) -> None:
+        """Take one call back."""
+        self._used[asker, resource] = max(0, self._used[asker, resource] - 1)
+
     def exhaust(self, now: float) -> None:
         """Spend what every known asker has left."""
         for key in list(self._reset):

@@ -33,7 +33,10 @@ def utc_now() -> datetime:
 class World:
     """One GitHub; all of its state changes on one event loop, so nothing needs a lock."""
 
-    def __init__(self, settings: Settings, base: str) -> None:
+    def __init__(
+        self, settings: Settings, base: str, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.now = now
         self.settings = settings
         self.base = settings.public_url or base
         self.bells = Bells()
@@ -43,11 +46,11 @@ class World:
         self.mischief = Mischief(Faults(seed=settings.seed))
         self.calls: Counter[str] = Counter()
         self.check_runs: list[dict[str, object]] = []
-        self.deliveries = Deliveries(settings, lambda: self.mischief, utc_now, self.bells)
+        self.deliveries = Deliveries(settings, lambda: self.mischief, now, self.bells)
         self.actions = Actions(
             settings,
             bells=self.bells,
-            now=utc_now,
+            now=now,
             announce=self._announce_job,
             later=self._later,
         )
@@ -57,7 +60,7 @@ class World:
         self.closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         for account in settings.accounts:
-            self.accounts.add(account, utc_now())
+            self.accounts.add(account, now())
 
     def open(self) -> None:
         """Begin to watch runners and dispatch the workflows of the settings."""
@@ -73,9 +76,6 @@ class World:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.deliveries.close()
-
-    def now(self) -> datetime:
-        return utc_now()
 
     def verify_app(self, authorization: str | None) -> None:
         """Accept the App's own token, or raise Refusal."""
