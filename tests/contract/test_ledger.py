@@ -7,6 +7,7 @@ import pytest
 
 from mayfly.model.access import Scope
 from mayfly.model.changes import PoolUse, Touch
+from mayfly.model.deadlines import Deadlines
 from mayfly.model.jobs import JobId, JobKey, JobState
 from mayfly.model.protocol import Order
 from mayfly.model.runners import ClaimState
@@ -51,7 +52,8 @@ async def test_a_queued_job_opens_its_group(store: OpenedStore):
 async def test_a_job_reads_back_as_it_was_recorded(store: OpenedStore):
     job = queued_job(1, labels=("self-hosted", "linux", "Rust"), age=12.5)
     await store.ledger.record([job])
-    assert await store.ledger.job(job.key) == job
+    due = Deadlines().check_queued_seconds
+    assert await store.ledger.job(job.key) == msgspec.structs.replace(job, due_at=due)
     assert await store.ledger.job(JobKey(JobId(1), 2)) is None
 
 
@@ -108,7 +110,7 @@ async def test_the_first_decision_about_a_queued_job_stands(store: OpenedStore):
 
 async def test_another_attempt_is_another_row(store: OpenedStore):
     await store.ledger.record([queued_job(1), completed_job(1), queued_job(1, attempt=2)])
-    attempts = await store.ledger.attempts(1)
+    attempts = await store.ledger.attempts(JobId(1))
     assert [(job.key.attempt, job.state) for job in attempts] == [
         (2, JobState.QUEUED),
         (1, JobState.COMPLETED),
@@ -252,6 +254,21 @@ async def test_a_second_instance_takes_over_when_the_first_is_gone(store: Opened
     store.clock.advance(60)
     assert await store.ledger.tick("b", PERIOD) == 80
     assert await store.ledger.tick("a", PERIOD) is None
+
+
+async def test_the_next_instance_leads_at_once_when_the_leader_resigns(store: OpenedStore):
+    await store.ledger.tick("a", PERIOD)
+    await store.ledger.resign("a")
+    store.clock.advance(1)
+    assert await store.ledger.tick("b", PERIOD) == 1
+    assert await store.ledger.tick("a", PERIOD) is None
+
+
+async def test_only_the_leader_can_resign(store: OpenedStore):
+    await store.ledger.resign("nobody leads yet")
+    await store.ledger.tick("a", PERIOD)
+    await store.ledger.resign("b")
+    assert await store.ledger.tick("b", PERIOD) is None
 
 
 # Atomicity

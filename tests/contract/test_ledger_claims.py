@@ -21,6 +21,7 @@ from tests.fakes.factories import (
     order,
     queued_job,
     registered_claim,
+    running_job,
 )
 
 ARM = ("self-hosted", "arm64")
@@ -321,10 +322,12 @@ async def test_a_broken_machine_does_not_stop_the_others(store: OpenedStore):
     assert await store.ledger.claim(order("sound"), UNBOUNDED, None) is not None
 
 
-async def test_one_success_forgives_a_machine(store: OpenedStore):
+async def test_one_job_that_ran_forgives_a_machine(store: OpenedStore):
     await store.ledger.record([queued_job(1), queued_job(2)])
     for outcome in (Outcome.FAILED, Outcome.DONE, Outcome.FAILED):
         mint = await registered_claim(store.ledger, "shaky")
+        if outcome is Outcome.DONE:
+            await store.ledger.record([running_job(1, runner=mint.name)])
         await store.ledger.finish(mint.claim.id, mint.claim.boot, outcome, "")
     assert await store.ledger.claim(order("shaky"), UNBOUNDED, None) is not None
 
@@ -346,7 +349,7 @@ async def test_a_refusal_of_github_blames_the_group_and_no_machine(store: Opened
     await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "GitHub said no")
     group = await store.ledger.group(made.group)
     assert group is not None
-    assert (group.fails, group.refusal) == (1, "the installation is suspended")
+    assert (group.fails, group.trouble) == (1, "the installation is suspended")
     other = await store.ledger.claim(order(made.machine, boot=made.boot), UNBOUNDED, None)
     assert other is not None
     assert other.owner != made.owner

@@ -157,9 +157,20 @@ async def test_busy_at_github_is_busy_with_an_unknown_job(store: OpenedStore):
     assert not (await now_of(store.ledger, mint.claim.id)).unattributed
 
 
-async def test_a_busy_name_is_looked_at_again_a_minute_later(store: OpenedStore):
+async def test_a_busy_name_is_left_to_an_executor_that_speaks(store: OpenedStore):
     await store.ledger.record([queued_job(1)])
     mint = await registered_claim(store.ledger)
+    await store.ledger.saw(mint.name, Sighting.BUSY)
+    await pass_time(store.ledger, store.clock, 100)
+    assert await due_names(store.ledger) == []
+
+
+async def test_a_busy_name_is_looked_at_again_a_minute_later_when_nobody_speaks(
+    store: OpenedStore,
+):
+    await store.ledger.record([queued_job(1)])
+    mint = await registered_claim(store.ledger)
+    await pass_time(store.ledger, store.clock, SILENT)
     await store.ledger.saw(mint.name, Sighting.BUSY)
     await pass_time(store.ledger, store.clock, 59)
     assert await due_names(store.ledger) == []
@@ -184,7 +195,7 @@ async def test_a_name_must_be_missing_twice_a_minute_apart(store: OpenedStore):
     mint = await minting_claim(store.ledger)
     await store.ledger.finish(mint.claim.id, mint.claim.boot, Outcome.FAILED, "")
     await store.ledger.saw(mint.name, Sighting.NOT_FOUND)
-    await pass_time(store.ledger, store.clock, 59)
+    await pass_time(store.ledger, store.clock, 99)
     await store.ledger.saw(mint.name, Sighting.NOT_FOUND)
     assert len(await store.ledger.unproven()) == 1, "a mint may take effect after its time-out"
     await pass_time(store.ledger, store.clock, 1)
@@ -287,7 +298,7 @@ async def test_a_mint_that_timed_out_and_fell_silent_is_lost_after_two_looks(sto
     await store.ledger.lose(mint.claim.id)
     await store.ledger.saw(mint.name, Sighting.NOT_FOUND)
     assert await end_of(store.ledger, mint) is ClaimState.MINTING
-    await pass_time(store.ledger, store.clock, 60)
+    await pass_time(store.ledger, store.clock, 100)
     await store.ledger.saw(mint.name, Sighting.NOT_FOUND)
     assert await end_of(store.ledger, mint) is ClaimState.LOST
 
@@ -300,6 +311,7 @@ async def test_an_executor_that_speaks_again_keeps_its_idle_runner(store: Opened
     await store.ledger.heartbeat(mint.claim.id, mint.claim.boot)
     assert await due_names(store.ledger) == []
     await pass_time(store.ledger, store.clock, SILENT)
+    await store.ledger.lose(mint.claim.id)
     assert await due_names(store.ledger) == [mint.name], "and is looked at when silent again"
 
 

@@ -9,9 +9,11 @@ from typing import NamedTuple, cast
 
 import pytest
 
+from mayfly.model.changes import PoolUse
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.runners import ClaimId
 from mayfly.ports import AccessRules, Bus, Clock, Ledger, OpenBus, OpenStore
-from tests.fakes.clocks import ManualClock
+from tests.fakes.clocks import ManualClock, pass_time
 from tests.fakes.counters import Counters, recount_of
 
 STORES = sorted(entry_points(group="mayfly.stores"), key=lambda backend: backend.name)
@@ -48,6 +50,25 @@ class OpenedStore(NamedTuple):
     def counters(self) -> tuple[Counters, Counters]:
         """The counters as stored, and as a recount of the rows gives them."""
         return recount_of(self.ledger, self.path)
+
+    async def passes(self, seconds: float) -> float:
+        """So much ledger time goes by."""
+        return await pass_time(self.ledger, self.clock, seconds)
+
+    async def use(self, pool: str = "linux") -> PoolUse:
+        return (await self.ledger.pools()).get(pool, PoolUse(0, 0, 0))
+
+    async def due_looks(self) -> list[str]:
+        """Names that are to be looked at now."""
+        return [registration.name for registration, _, _ in (await self.ledger.due(100)).looks]
+
+    async def due_checks(self) -> list[int]:
+        """Jobs GitHub is to be asked about now."""
+        return [job.key.id for job in (await self.ledger.due(100)).checks]
+
+    async def overdue(self) -> list[ClaimId]:
+        """Claims that are too long in one state now."""
+        return [claim.id for claim, _ in (await self.ledger.due(100)).overdue]
 
 
 @asynccontextmanager

@@ -30,16 +30,13 @@ TURN = timedelta(seconds=20)
 
 
 async def pass_time(ledger: Ledger, clock: ManualClock, seconds: float) -> float:
-    """So much ledger time goes by, in the steps a reconciler would take."""
-    at = await _tick(ledger)
-    end = at + seconds
-    while at < end:
-        clock.advance(min(TURN.total_seconds(), end - at))
-        at = await _tick(ledger)
-    return at
+    """So much ledger time goes by: as in many turns of a reconciler, but in one."""
+    await _tick(ledger, TURN)
+    clock.advance(seconds)
+    return await _tick(ledger, max(TURN, timedelta(seconds=seconds)))
 
 
-async def _tick(ledger: Ledger) -> float:
-    at = await ledger.tick("the-leader", TURN)
+async def _tick(ledger: Ledger, period: timedelta) -> float:
+    at = await ledger.tick("the-leader", period)
     assert at is not None, "another instance leads"
     return at

@@ -10,11 +10,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from mayfly.model.access import Admitted
 from mayfly.model.jobs import JobState
 from mayfly.ports import Ledger
 from mayfly.store.ledger import TransactionalLedger
-from mayfly.store.memory import MemoryTables, MemoryTransactions
+from mayfly.store.memory import MemoryTransactions
+from mayfly.store.memory_tables import MemoryTables
 
 ALIVE = {"claimed", "minting", "registered", "busy"}
 
@@ -38,6 +41,7 @@ class _ClaimRow(NamedTuple):
     state: str
     unattributed: bool
     finished: bool
+    written_off: bool
     registrations: int
 
 
@@ -48,6 +52,30 @@ def recount_of(ledger: Ledger, path: Path) -> tuple[Counters, Counters]:
     ):
         return _in_memory(ledger._transactions.tables)
     return in_file(path)
+
+
+def break_counter(ledger: Ledger, path: Path, counter: str, by: int) -> None:
+    """Put it wrong behind the ledger's back: a counter of the groups, `used` or `owner`."""
+    if isinstance(ledger, TransactionalLedger) and isinstance(
+        ledger._transactions, MemoryTransactions
+    ):
+        _break_in_memory(ledger._transactions.tables, counter, by)
+        return
+    tables = {"used": ("pool", "used"), "owner": ("owner_use", "used")}
+    table, column = tables.get(counter, ("grp", counter))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE {table} SET {column} = {column} + ?", [by])
+
+
+def _break_in_memory(tables: MemoryTables, counter: str, by: int) -> None:
+    if counter in {"used", "owner"}:
+        for pool, owner in tables._used:
+            if (owner is None) == (counter == "used"):
+                tables._used[pool, owner] += by
+        return
+    for id_, group in tables._groups.items():
+        broken = {counter: getattr(group, counter) + by}
+        tables._groups[id_] = msgspec.structs.replace(group, **broken)
 
 
 def in_file(path: Path) -> tuple[Counters, Counters]:
@@ -62,8 +90,8 @@ def in_file(path: Path) -> tuple[Counters, Counters]:
         claims = [
             _ClaimRow(*row)
             for row in database.execute(
-                "SELECT id, grp, pool, owner, state, unattributed, finished, registrations"
-                " FROM claim"
+                "SELECT id, grp, pool, owner, state, unattributed, finished, written_off,"
+                " registrations FROM claim"
             )
         ]
         queued = [
@@ -89,6 +117,7 @@ def _in_memory(tables: MemoryTables) -> tuple[Counters, Counters]:
         if job.event.state is JobState.QUEUED
         and isinstance(job.decision, Admitted)
         and job.group is not None
+        and not job.doubted
     ]
     claims = [
         _ClaimRow(
@@ -99,6 +128,7 @@ def _in_memory(tables: MemoryTables) -> tuple[Counters, Counters]:
             claim.state.value,
             claim.unattributed,
             claim.finished,
+            claim.written_off,
             claim.registrations,
         )
         for claim in tables._claims.values()
@@ -130,7 +160,8 @@ def _recounted(queued: Sequence[int], claims: list[_ClaimRow], names: list[Any])
         sure = claim.state in {"minting", "registered"} or unknown
         groups[claim.group][1] += claim.state == "claimed" or sure
         groups[claim.group][2] += sure
-        takes_a_slot = claim.state in ALIVE or (not claim.finished and unproven[claim.id] > 0)
+        over = claim.finished or claim.written_off
+        takes_a_slot = claim.state in ALIVE or (not over and unproven[claim.id] > 0)
         pools[claim.pool] += takes_a_slot
         owners[claim.pool, claim.owner] += takes_a_slot
     return _stored(

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from mayfly.bus.memory import MemoryBus
+from mayfly.cli.wiring import connected
 from mayfly.engine.admission import Admission
 from mayfly.engine.claims import Claims
 from mayfly.engine.doorbells import Doorbells
@@ -91,41 +92,33 @@ class Engine(NamedTuple):
 
 @asynccontextmanager
 async def opened_engine(
-    rules: Sequence[AccessRule] = ANYBODY, pools: tuple[Pool, ...] = POOLS
+    rules: Sequence[AccessRule] = ANYBODY,
+    pools: tuple[Pool, ...] = POOLS,
+    *,
+    pull: bool = True,
 ) -> AsyncIterator[Engine]:
-    """A control plane in memory; the doorbells ring only inside `rings`."""
+    """A control plane in memory; the doorbells ring only inside `rings`.
+
+    With `pull` nobody waits for a delivery.
+    """
     clock, deadlines = ManualClock(), Deadlines()
     ledger, access, bus = WatchedLedger(clock, deadlines), MemoryAccessRules(), MemoryBus(clock)
     for rule in rules:
         await access.grant(rule)
     github, news, telemetry = FakeGitHub(), News(clock), Telemetry(pool.name for pool in pools)
-    doorbells = Doorbells(bus, pools, telemetry)
-    admission = Admission(pools, Convention.SEQUENCE, access)
-    intake = Intake(ledger, admission, doorbells, news, clock, telemetry)
-    claims = Claims(
+    stages = connected(
         pools=pools,
+        convention=Convention.SEQUENCE,
         ledger=ledger,
+        access=access,
         bus=bus,
         github=github,
-        admission=admission,
-        record=intake.submit,
-        doorbells=doorbells,
-        news=news,
-        telemetry=telemetry,
-        deadlines=deadlines,
         clock=clock,
+        deadlines=deadlines,
         prefix=PREFIX,
-    )
-    reconciler = Reconciler(
-        pools=pools,
-        ledger=ledger,
-        bus=bus,
-        github=github,
-        doorbells=doorbells,
-        news=news,
         telemetry=telemetry,
-        deadlines=deadlines,
-        clock=clock,
+        news=news,
+        pull=pull,
     )
     yield Engine(
         ledger,
@@ -135,10 +128,10 @@ async def opened_engine(
         github,
         news,
         telemetry,
-        doorbells,
-        admission,
-        intake,
-        claims,
-        reconciler,
-        Explanations(ledger, pools),
+        stages.doorbells,
+        stages.admission,
+        stages.intake,
+        stages.claims,
+        stages.reconciler,
+        stages.explanations,
     )

@@ -7,8 +7,17 @@ import msgspec
 
 from mayfly.model.access import Admitted, Decision, Reason, Refused, Scope
 from mayfly.model.changes import Mint
+from mayfly.model.deliveries import Attempt
 from mayfly.model.demand import demand_for
-from mayfly.model.jobs import InstallationId, JobId, JobKey, JobState, WorkflowJob, WorkflowJobEvent
+from mayfly.model.jobs import (
+    ASKED_FOR,
+    InstallationId,
+    JobId,
+    JobKey,
+    JobState,
+    WorkflowJob,
+    WorkflowJobEvent,
+)
 from mayfly.model.protocol import ClaimOrder
 from mayfly.model.runners import Claim, ClaimId
 from mayfly.ports import Ledger
@@ -34,8 +43,12 @@ def event(
     age: float = 0.0,
     owner_is_organization: bool = True,
     run_id: int = 900,
+    asked: bool = False,
 ) -> WorkflowJobEvent:
-    """A `workflow_job` delivery; `age` is how many seconds before NOON GitHub queued the job."""
+    """A `workflow_job` delivery; `age` is how many seconds before NOON GitHub queued the job.
+
+    `asked`: not a delivery, but what GitHub answered.
+    """
     began = NOON if state >= JobState.IN_PROGRESS else None
     return WorkflowJobEvent(
         key=JobKey(JobId(job_id), attempt),
@@ -55,7 +68,7 @@ def event(
         started_at=began,
         completed_at=NOON if state is JobState.COMPLETED else None,
         runner_name=runner,
-        delivery=f"delivery-{job_id}-{attempt}-{state.word}",
+        delivery=ASKED_FOR if asked else f"delivery-{job_id}-{attempt}-{state.word}",
     )
 
 
@@ -111,6 +124,26 @@ def _job(job_id: int, state: JobState, **facts: object) -> WorkflowJob:
     return job_of(event(job_id, state=state, **facts))  # type: ignore[arg-type]  # `event` checks the names of its facts, tests their types
 
 
+def attempt(
+    number: int,
+    *,
+    guid: str | None = None,
+    age: float = 0.0,
+    status: int = 200,
+    kind: str = "workflow_job",
+) -> Attempt:
+    """A try of GitHub to deliver; `age` is how many seconds before NOON."""
+    return Attempt(
+        id=number,
+        guid=guid or f"guid-{number}",
+        delivered_at=NOON - timedelta(seconds=age),
+        event=kind,
+        action="queued",
+        status_code=status,
+        installation=InstallationId(7),
+    )
+
+
 def order(
     machine: str = "m1",
     *,
@@ -151,6 +184,13 @@ async def registered_claim(
     """A claim with an idle runner at GitHub."""
     mint = await minting_claim(ledger, machine, **facts)
     await ledger.registered(mint.claim.id, mint.claim.generation, github_id)
+    return mint
+
+
+async def busy_claim(ledger: Ledger, machine: str = "m1", *, job: int = 1) -> Mint:
+    """A claim whose runner has a job, as GitHub has told."""
+    mint = await registered_claim(ledger, machine)
+    await ledger.record([running_job(job, runner=mint.name)])
     return mint
 
 

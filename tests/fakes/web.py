@@ -13,13 +13,15 @@ import httpx
 import pytest
 
 from mayfly.bus.memory import open_bus
-from mayfly.engine.admission import Admission
+from mayfly.cli.wiring import connected
+from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.claims import Claims
 from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
 from mayfly.engine.plane import ControlPlane
+from mayfly.engine.retries import Retries
 from mayfly.model.access import Admitted, Decision, Scope
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import demand_of
@@ -57,6 +59,10 @@ class ScriptedIntake:
         self.events: list[WorkflowJobEvent] = []
         self.failure: Exception | None = None
         self.reviews = 0
+        self.revivals: list[InstallationId] = []
+
+    async def revived(self, installation: InstallationId) -> None:
+        self.revivals.append(installation)
 
     async def review(self) -> None:
         self.reviews += 1
@@ -144,6 +150,7 @@ async def world(
     longest_wait: timedelta = timedelta(seconds=30),
     secrets: tuple[bytes, ...] = (SECRET,),
     engine: bool = False,
+    pull: bool = False,
 ) -> AsyncIterator[World]:
     """The app over memory backends with one queued job and one claim for it.
 
@@ -161,6 +168,8 @@ async def world(
         real_bus = await stack.enter_async_context(open_bus("", clock))
         real_ledger, rules = await stack.enter_async_context(open_store("", clock, Deadlines()))
         claim = await _one_claim(real_ledger, clock)
+        news, doorbells = News(clock), Doorbells(bus or real_bus, POOLS, telemetry)
+        await stack.enter_async_context(doorbells.open())
         plane = ControlPlane(
             pools=POOLS,
             ledger=ledger or real_ledger,
@@ -171,12 +180,18 @@ async def world(
             intake=cast("Intake", intake),
             claims=cast("Claims", claims),
             explanations=Explanations(real_ledger, POOLS),
-            news=News(clock),
+            retries=Retries(real_ledger, Aftermath(doorbells, news, telemetry, clock), news),
+            news=news,
         )
         if engine:
             plane = await stack.enter_async_context(_with_engine(plane, telemetry))
         app = build(
-            plane, secrets=secrets, tokens=tokens, telemetry=telemetry, longest_wait=longest_wait
+            plane,
+            secrets=secrets,
+            tokens=tokens,
+            telemetry=telemetry,
+            longest_wait=longest_wait,
+            pull=pull,
         )
         transport = httpx.ASGITransport(app=cast("Any", app))
         client = await stack.enter_async_context(
@@ -241,25 +256,22 @@ def admitted_job(state: JobState = JobState.QUEUED, job_id: int = 1) -> Workflow
 
 @asynccontextmanager
 async def _with_engine(plane: ControlPlane, telemetry: Telemetry) -> AsyncIterator[ControlPlane]:
-    admission = Admission(plane.pools, Convention.SEQUENCE, plane.access)
-    doorbells = Doorbells(plane.bus, plane.pools, telemetry)
-    intake = Intake(plane.ledger, admission, doorbells, plane.news, plane.clock, telemetry)
-    claims = Claims(
+    stages = connected(
         pools=plane.pools,
+        convention=Convention.SEQUENCE,
         ledger=plane.ledger,
+        access=plane.access,
         bus=plane.bus,
         github=plane.github,
-        admission=admission,
-        record=intake.submit,
-        doorbells=doorbells,
-        news=plane.news,
-        telemetry=telemetry,
-        deadlines=Deadlines(),
         clock=plane.clock,
+        deadlines=Deadlines(),
         prefix=plane.runner_prefix,
+        telemetry=telemetry,
+        news=plane.news,
+        pull=True,
     )
-    async with doorbells.open():
-        yield plane._replace(intake=intake, claims=claims)
+    async with stages.doorbells.open():
+        yield plane._replace(intake=stages.intake, claims=stages.claims)
 
 
 async def _one_claim(ledger: Ledger, clock: Clock) -> Claim:

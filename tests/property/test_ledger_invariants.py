@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mayfly.model.changes import Mint
+from mayfly.model.changes import Mint, Recount
 from mayfly.model.errors import MayflyError
-from mayfly.model.jobs import JobState, WorkflowJob
+from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, JobState, WorkflowJob
 from mayfly.model.protocol import Outcome
-from mayfly.model.runners import ClaimId, ClaimState, Sighting, runner_name
+from mayfly.model.runners import ClaimId, ClaimState, RunKey, Sighting, runner_name
 from mayfly.ports import Ledger
 from tests.fakes.backends import STORES, OpenedStore, opened_store
-from tests.fakes.clocks import TURN
+from tests.fakes.clocks import NOON, TURN
 from tests.fakes.factories import PREFIX, event, job_of, order, refused
 
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # waiting for a disk proves nothing
@@ -35,8 +37,14 @@ LABELS = (
 )
 ORDER_OF_STATES = list(ClaimState)
 FIRST_END = ORDER_OF_STATES.index(ClaimState.DONE)
+EVERY = 1000
+OLD = 13
+"""Jobs from this id on are heard of a day late."""
+RUNS = (RunKey("octo/hello", 900, 1), RunKey("octo/hello", 900, 2))
 
 anything = st.integers(0, 99)
+ANSWERS = (*JobState, None)
+"""What GitHub says of a job; None: it has no such job."""
 job_ids = st.integers(1, 15)
 there_are_claims = precondition(lambda machine: machine.claims)
 
@@ -58,9 +66,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.boots: dict[ClaimId, str] = {}
         self.names: list[str] = ["theirs"]
         self.orders: list[dict[str, Any]] = []
-        self.reached: dict[object, JobState] = {}
+        self.reached: dict[JobKey, JobState] = {}
         self.claim_states: dict[ClaimId, tuple[int, int]] = {}
         self.wanted_groups: set[int] = set()
+        self.refused: set[JobKey] = set()
+        """Jobs that were refused at some time."""
         self.handed_out: set[tuple[ClaimId, int]] = set()
 
     @initialize(machines=st.lists(st.integers(1, 4), max_size=4))
@@ -164,6 +174,67 @@ class LedgerMachine(RuleBasedStateMachine):
         self._saw(one_of(self.names, which), sighting)
 
     @there_are_claims
+    @rule(which=anything, run=st.sampled_from(RUNS), own=st.sampled_from([True, True, True, False]))
+    def started(self, which: int, run: RunKey, own: bool) -> None:
+        claim = one_of(self.claims, which)
+        boot = self.boots[claim] if own else "another"
+        self._both(lambda ledger: ledger.started(claim, boot, run))
+
+    @rule(job_id=job_ids, attempt=st.sampled_from([1, 1, 2]), answer=st.sampled_from(ANSWERS))
+    def checked(self, job_id: int, attempt: int, answer: JobState | None) -> None:
+        """What GitHub answers; of the newest attempt, as it does."""
+        key = JobKey(JobId(job_id), attempt)
+        job = None
+        if answer is not None:
+            newest = max(
+                attempt, *(found.attempt for found in self.reached if found.id == job_id), 1
+            )
+            job = self._job(job_id, newest, answer, True, job_id, asked=True)
+            self._want([job])
+        self._both(lambda ledger: ledger.checked(key, job))
+        self._all_only_move_on()
+
+    @rule(job_id=job_ids, attempt=st.sampled_from([1, 1, 2]))
+    def postponed(self, job_id: int, attempt: int) -> None:
+        self._both(lambda ledger: ledger.postponed(JobKey(JobId(job_id), attempt)))
+
+    @there_are_claims
+    @rule(which=anything)
+    def overdue(self, which: int) -> None:
+        self._overdue(one_of(self.claims, which))
+
+    @rule(which=anything)
+    def retry(self, which: int) -> None:
+        group = one_of(sorted(self.wanted_groups), which)
+        self._both(lambda ledger: ledger.retry(group))
+
+    @rule(installation=st.sampled_from([7, 8]))
+    def revived(self, installation: int) -> None:
+        self._both(lambda ledger: ledger.revived(InstallationId(installation)))
+
+    @rule()
+    def recount(self) -> None:
+        """A round of the groups; nothing is ever wrong."""
+        recount = self._both(partial(_recount, None))
+        while recount is not None:
+            assert recount.wrong == ()
+            recount = self._both(partial(_recount, recount.group))
+
+    @rule()
+    def days_pass_and_what_is_over_is_forgotten(self) -> None:
+        live = {claim.id for claim in self._claims_now() if claim.live}
+        self._all_only_move_on()
+        self._tick("a", timedelta(days=9), 9 * 86_400)
+        self._both(lambda ledger: ledger.forget(EVERY))
+        kept = {claim.id for claim in self._claims_now()}
+        assert live <= kept
+        self.claims = [claim for claim in self.claims if claim in kept]
+        known = {job.key for job in self._ask(lambda ledger: ledger.jobs(EVERY))}
+        over = {key for key in self.reached if key not in known}
+        assert all(self._may_be_forgotten(key) for key in over)
+        self.reached = {key: state for key, state in self.reached.items() if key in known}
+
+    @there_are_claims
     @rule(which=anything)
     def relieve_or_lose(self, which: int) -> None:
         self._relieve(one_of(self.claims, which))
@@ -171,26 +242,45 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.5, 20, 40, 70, 3600]), instance=st.sampled_from("aab"))
     def tick(self, seconds: float, instance: str) -> None:
-        for store in self.stores:
-            store.clock.advance(seconds)
-        self._both(lambda ledger: ledger.tick(instance, TURN))
+        self._tick(instance, TURN, seconds)
+
+    @rule(instance=st.sampled_from("ab"))
+    def resign(self, instance: str) -> None:
+        self._both(lambda ledger: ledger.resign(instance))
 
     @there_are_claims
-    @rule(sighting=st.sampled_from(Sighting))
-    def a_turn_of_the_reconciler(self, sighting: Sighting) -> None:
-        self.tick(20, "a")
+    @rule(
+        sighting=st.sampled_from(Sighting),
+        answer=st.sampled_from(ANSWERS),
+        seconds=st.sampled_from([20, 20, 130, 1300]),
+    )
+    def a_turn_of_the_reconciler(
+        self, sighting: Sighting, answer: JobState | None, seconds: float
+    ) -> None:
+        self._tick("a", timedelta(seconds=seconds), seconds)
         due = self._both(lambda ledger: ledger.due(50))
         for claim in due.silent:
             self._lose(claim.id)
         for claim in due.surplus:
             self._relieve(claim.id)
+        for claim, _ in due.overdue:
+            self._overdue(claim.id)
         for name, _, _ in due.looks:
             self._saw(name.name, sighting)
+        for job in due.checks:
+            self.checked(job.key.id, job.key.attempt, answer)
 
     # How it happens
 
     def _job(
-        self, job_id: int, attempt: int, state: JobState, allowed: bool, runner: int | None
+        self,
+        job_id: int,
+        attempt: int,
+        state: JobState,
+        allowed: bool,
+        runner: int | None,
+        *,
+        asked: bool = False,
     ) -> WorkflowJob:
         """Owner, repository and labels belong to the id, as at GitHub; its runner may be any."""
         forged = [runner_name(PREFIX, claim, 7) for claim in self.claims[:1]]
@@ -203,7 +293,8 @@ class LedgerMachine(RuleBasedStateMachine):
             repository=("hello", "world")[job_id % 2],
             labels=LABELS[job_id % 5],
             runner=one_of(self.names + forged, runner or 0) if taken else None,
-            age=job_id * 7.0 % 5,
+            age=90_000 if job_id >= OLD else job_id * 7.0 % 5,
+            asked=asked,
         )
         return job_of(heard) if allowed else refused(job_of(heard))
 
@@ -224,13 +315,29 @@ class LedgerMachine(RuleBasedStateMachine):
         self._want(jobs)
         self._both(lambda ledger: ledger.record(jobs))
         for job in jobs:
-            self._only_moves_on(job)
+            self.reached[job.key] = max(job.state, self.reached.get(job.key, job.state))
+            self._only_moves_on(job.key)
 
-    def _only_moves_on(self, job: WorkflowJob) -> None:
-        found = self._ask(lambda ledger: ledger.job(job.key))
+    def _only_moves_on(self, key: JobKey) -> None:
+        found = self._ask(lambda ledger: ledger.job(key))
         assert found is not None
-        assert found.state >= max(job.state, self.reached.get(job.key, job.state))
-        self.reached[job.key] = found.state
+        assert found.state >= self.reached[key]
+        self.reached[key] = found.state
+
+    def _all_only_move_on(self) -> None:
+        for key in list(self.reached):
+            self._only_moves_on(key)
+
+    def _may_be_forgotten(self, key: JobKey) -> bool:
+        return self.reached[key] is JobState.COMPLETED or key in self.refused
+
+    def _tick(self, instance: str, period: timedelta, seconds: float) -> None:
+        for store in self.stores:
+            store.clock.advance(seconds)
+        self._both(lambda ledger: ledger.tick(instance, period))
+
+    def _overdue(self, claim: ClaimId) -> None:
+        self._both(lambda ledger: ledger.overdue(claim))
 
     def _lose(self, claim: ClaimId) -> None:
         self._both(lambda ledger: ledger.lose(claim))
@@ -243,6 +350,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _want(self, jobs: list[WorkflowJob]) -> None:
         self.wanted_groups |= {job.group for job in jobs if job.group is not None}
+        self.refused |= {job.key for job in jobs if job.group is None}
 
     def _claim(self, asked: dict[str, Any]) -> Any:
         made = self._both(lambda ledger: ledger.claim(order(**asked), MAXIMUM, PER_OWNER))
@@ -281,7 +389,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return self._ask(lambda ledger: ledger.claimed(claim))[0]
 
     def _claims_now(self) -> list[Any]:
-        return list(self._ask(lambda ledger: ledger.claims(1000, live=False)))
+        return list(self._ask(lambda ledger: ledger.claims(EVERY, live=False)))
 
     def _check(self) -> None:
         for store in self.stores:
@@ -313,15 +421,22 @@ async def _answer(act: Callable[[Ledger], Awaitable[Any]], store: OpenedStore) -
         return type(error), str(error)
 
 
+async def _recount(after: GroupId | None, ledger: Ledger) -> Recount | None:
+    return await ledger.recount(after)
+
+
 async def _everything(ledger: Ledger) -> list[object]:
-    claims = await ledger.claims(1000, live=False)
+    claims = await ledger.claims(EVERY, live=False)
     groups = {claim.group: None for claim in claims}
     return [
-        await ledger.jobs(1000),
-        await ledger.queued(1000),
-        [await ledger.ahead(job) for job in await ledger.queued(1000)],
+        await ledger.jobs(EVERY),
+        await ledger.queued(EVERY),
+        [await ledger.ahead(job) for job in await ledger.queued(EVERY)],
+        await ledger.repositories(NOON),
+        await ledger.scopes(NOON),
+        await ledger.stalled(EVERY),
         claims,
-        await ledger.claims(1000, live=True),
+        await ledger.claims(EVERY, live=True),
         [await ledger.group(group) for group in groups],
         await ledger.unproven(),
         await ledger.due(50),

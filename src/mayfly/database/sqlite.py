@@ -33,7 +33,7 @@ async def open_database(url: str) -> AsyncIterator["Database"]:
 
     Opened twice in one process, it is the same writer, so that its users share commits.
     """
-    path = _path(url)
+    path = path_of(url)
     if path not in _open:
         await asyncio.to_thread(_migrated, path)
     database, users = _open.get(path) or (Database(path), 0)  # somebody else may have been faster
@@ -205,7 +205,8 @@ def _migrated(path: str) -> None:
         engine.dispose()
 
 
-def _path(url: str) -> str:
+def path_of(url: str) -> str:
+    """The file `url` (`sqlite:///PATH`) names; InvalidSettings when it names none."""
     try:
         parsed = make_url(url)
     except ArgumentError as error:

@@ -4,25 +4,21 @@ from datetime import datetime
 
 import msgspec
 
+from mayfly.model.access import Refused
 from mayfly.model.changes import Mint
 from mayfly.model.errors import StaleClaim
-from mayfly.model.protocol import ClaimOrder, Outcome
+from mayfly.model.protocol import ClaimOrder, Order, Outcome
 from mayfly.model.runners import (
     Claim,
     ClaimId,
     ClaimState,
     Registration,
+    RunKey,
     advanced,
     runner_name,
 )
-from mayfly.store import repairs
-from mayfly.store.tables import MachineRow
+from mayfly.store import blame, proofs, repairs
 from mayfly.store.turns import Turn
-
-FORGIVEN_FAILURES = 1
-"""A machine may fail once without consequence (R15)."""
-LONGEST_PAUSE = 600.0
-"""Ledger seconds a failing machine, or a group GitHub refuses, waits at most (R15)."""
 
 
 def claim(
@@ -42,7 +38,7 @@ def claim(
         if predecessor.pool == order.pool and predecessor.boot != order.boot:
             repairs.mourn(turn, predecessor, "its machine came back with another boot id")
     turn.flush()
-    if tables.machine(_blamed(order.pool, order.machine)).until > turn.at:
+    if blame.pauses(turn, order.pool, order.machine):
         return None
     if not tables.take_slot(order.pool, maximum):
         return None
@@ -66,8 +62,7 @@ def claim(
         made_at=now,
         per_owner=per_owner,
     )
-    turn.claim(None, made, taken=True)
-    return made
+    return turn.claim(None, made, taken=True)
 
 
 def minting(turn: Turn, claim: Claim, prefix: str) -> Mint | None:
@@ -94,7 +89,7 @@ def minting(turn: Turn, claim: Claim, prefix: str) -> Mint | None:
         registrations=claim.registrations + 1,
         heard_at=turn.at,
     )
-    turn.claim(claim, after)
+    after = turn.claim(claim, after)
     return Mint(claim=after, group=group, name=name, older=older)
 
 
@@ -102,15 +97,20 @@ def registered(turn: Turn, claim_id: ClaimId, generation: int, github_id: int) -
     """GitHub has minted; False when the claim has moved on meanwhile, but the id is kept."""
     tables = turn.tables
     claim = tables.claim(claim_id)
-    for registration in tables.registrations_of(claim_id):
-        if registration.generation == generation:
-            tables.put_registration(
-                msgspec.structs.replace(registration, github_id=github_id, negatives=0)
-            )
-    if claim is None or claim.state is not ClaimState.MINTING or claim.generation != generation:
+    waited_for = claim is not None and (claim.state, claim.generation) == (
+        ClaimState.MINTING,
+        generation,
+    )
+    for minted in tables.registrations_of(claim_id):
+        if minted.generation == generation:
+            kept = msgspec.structs.replace(minted, github_id=github_id, negatives=0)
+            if waited_for:
+                kept = msgspec.structs.replace(kept, next_look_at=None)
+            tables.put_registration(kept)
+    if claim is None or not waited_for:
         return False
-    tables.put_refusal(claim.group, 0, None, "")
-    turn.claim(claim, advanced(claim, ClaimState.REGISTERED, turn.at))
+    fresh = advanced(claim, ClaimState.REGISTERED, turn.at)
+    turn.claim(claim, msgspec.structs.replace(fresh, idle_since=None, extensions=0))
     return True
 
 
@@ -120,10 +120,22 @@ def refused(turn: Turn, claim_id: ClaimId, sentence: str) -> None:
     group = turn.tables.group(claim.group) if claim else None
     if claim is None or group is None or claim.state is not ClaimState.MINTING:
         return
-    fails = group.fails + 1
-    turn.tables.put_refusal(group.id, fails, turn.at + _pause(fails), sentence)
-    repairs.watch(turn, claim.id, turn.at)
+    blame.refused(turn, group, sentence)
+    proofs.watch(turn, claim.id, turn.at)
     turn.claim(claim, advanced(claim, ClaimState.FAILED, turn.at, detail=sentence))
+
+
+def heartbeat(turn: Turn, claim: Claim) -> Order:
+    """Heard of it; whether it shall go on."""
+    if claim.live and proofs.is_silent(claim, turn.deadlines, turn.at):
+        proofs.spoke_again(turn, claim)
+    turn.tables.put_claim(msgspec.structs.replace(claim, heard_at=turn.at))
+    if claim.live:
+        return Order.STOP if _has_refused_job(turn, claim) else Order.CONTINUE
+    ending = claim.state is ClaimState.DONE
+    if ending and turn.at - claim.state_at < turn.deadlines.ended_seconds:
+        return Order.CONTINUE
+    return Order.STOP
 
 
 def finish(turn: Turn, claim: Claim, outcome: Outcome, detail: str) -> None:
@@ -134,19 +146,22 @@ def finish(turn: Turn, claim: Claim, outcome: Outcome, detail: str) -> None:
     if claim.live:
         after = advanced(claim, _end(claim, outcome), turn.at, detail=detail)
         patience = turn.deadlines.proof_seconds if outcome is Outcome.DONE else 0.0
-        repairs.watch(turn, claim.id, turn.at + patience)
+        proofs.watch(turn, claim.id, turn.at + patience)
     if claim.live or after.state is ClaimState.DONE:
-        _judge_machine(turn, after, outcome)
+        _judge(turn, claim, after, outcome)
     turn.claim(claim, msgspec.structs.replace(after, finished=True, heard_at=turn.at))
 
 
-def _blamed(pool: str, machine: str) -> str:
-    """The name a machine's failures are kept under: another pool's executors cannot add any."""
-    return f"{pool}/{machine}"
-
-
-def _pause(fails: int) -> float:
-    return min(LONGEST_PAUSE, 5.0 * 2.0 ** min(fails, 10))
+def started(turn: Turn, claim: Claim, run: RunKey) -> None:
+    """The executor says that a job of `run` began; which one, GitHub has to tell (R9)."""
+    if claim.state not in {ClaimState.REGISTERED, ClaimState.MINTING, ClaimState.BUSY}:
+        raise StaleClaim(f"claim {claim.id} is {claim.state} and has no runner at work")
+    after = claim
+    if claim.state is not ClaimState.BUSY:
+        busy = advanced(claim, ClaimState.BUSY, turn.at)
+        after = msgspec.structs.replace(busy, unattributed=True)
+    if claim.run != run or after is not claim:
+        turn.claim(claim, msgspec.structs.replace(after, run=run))
 
 
 def _end(claim: Claim, outcome: Outcome) -> ClaimState:
@@ -161,12 +176,20 @@ def _end(claim: Claim, outcome: Outcome) -> ClaimState:
     return ClaimState.FAILED
 
 
-def _judge_machine(turn: Turn, ended: Claim, outcome: Outcome) -> None:
-    """R15; a machine that was told to stop is not to blame, whatever it was doing."""
-    blamed = _blamed(ended.pool, ended.machine)
-    if ended.state is ClaimState.DONE:
-        turn.tables.put_machine(blamed, MachineRow())
+def _has_refused_job(turn: Turn, claim: Claim) -> bool:
+    """GitHub gave the runner a job that was never admitted, and no guard held it back (R12)."""
+    if claim.job is None:
+        return False
+    job = turn.tables.attempts([claim.job.id]).get(claim.job)
+    return job is not None and isinstance(job.decision, Refused)
+
+
+def _judge(turn: Turn, claim: Claim, ended: Claim, outcome: Outcome) -> None:
+    """R15; a machine that was told to stop is not to blame, whatever it was doing.
+
+    The exit of a runner is no evidence that it worked; that it had a job is.
+    """
+    if ended.state is ClaimState.DONE and (claim.state is ClaimState.BUSY or claim.job):
+        blame.cleared(turn, ended)
     elif ended.state is ClaimState.FAILED and outcome is Outcome.FAILED:
-        fails = turn.tables.machine(blamed).fails + 1
-        pause = _pause(fails) if fails > FORGIVEN_FAILURES else 0.0
-        turn.tables.put_machine(blamed, MachineRow(fails, turn.at + pause))
+        blame.failed(turn, ended)

@@ -1,21 +1,21 @@
 """The ledger's verbs: each loads rows, decides by the model, and applies guarded changes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
-import msgspec
-
-from mayfly.model.access import Refused
-from mayfly.model.changes import Changes, Due, Mint, PoolUse
+from mayfly.model.access import Scope
+from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.deliveries import LogPosition
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound, StaleClaim
-from mayfly.model.jobs import GroupId, JobKey, WorkflowJob
+from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
 from mayfly.model.protocol import ClaimOrder, Order, Outcome
-from mayfly.model.runners import Claim, ClaimId, ClaimState, Registration, Sighting
+from mayfly.model.repositories import Repository
+from mayfly.model.runners import Claim, ClaimId, Registration, RunKey, Sighting
 from mayfly.ports import Clock
-from mayfly.store import claiming, recording, repairs
+from mayfly.store import blame, checking, claiming, counting, proofs, recording, repairs, retention
 from mayfly.store.tables import Tables, Transactions
 from mayfly.store.turns import Turn
 
@@ -74,15 +74,8 @@ class TransactionalLedger:
 
     async def heartbeat(self, claim: ClaimId, boot: str) -> Order:
         def step(tables: Tables) -> Order:
-            heard = _own(tables, claim, boot)
-            at = tables.clock().ledger_seconds
-            tables.put_claim(msgspec.structs.replace(heard, heard_at=at))
-            if heard.live:
-                return Order.STOP if _has_refused_job(tables, heard) else Order.CONTINUE
-            ending = heard.state is ClaimState.DONE
-            if ending and at - heard.state_at < self._deadlines.ended_seconds:
-                return Order.CONTINUE
-            return Order.STOP
+            turn = Turn(tables, self._deadlines)
+            return claiming.heartbeat(turn, _own(tables, claim, boot))
 
         return await self._transactions.write(step)
 
@@ -91,8 +84,22 @@ class TransactionalLedger:
             lambda turn: claiming.finish(turn, _own(turn.tables, claim, boot), outcome, detail)
         )
 
+    async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
+        return await self._turn(
+            lambda turn: claiming.started(turn, _own(turn.tables, claim, boot), run)
+        )
+
+    async def overdue(self, claim: ClaimId) -> Changes:
+        return await self._turn(lambda turn: repairs.overdue(turn, claim))
+
+    async def checked(self, job: JobKey, answer: WorkflowJob | None) -> Changes:
+        return await self._turn(lambda turn: checking.checked(turn, job, answer))
+
+    async def postponed(self, job: JobKey) -> None:
+        await self._turn(lambda turn: checking.postponed(turn, job))
+
     async def saw(self, registration: str, sighting: Sighting) -> Changes:
-        return await self._turn(lambda turn: repairs.saw(turn, registration, sighting))
+        return await self._turn(lambda turn: proofs.saw(turn, registration, sighting))
 
     async def relieve(self, claim: ClaimId) -> Changes:
         return await self._turn(lambda turn: repairs.relieve(turn, claim))
@@ -106,13 +113,53 @@ class TransactionalLedger:
             lambda tables: repairs.tick(tables, instance, period, now)
         )
 
+    async def resign(self, instance: str) -> None:
+        await self._transactions.write(lambda tables: repairs.resign(tables, instance))
+
     async def due(self, limit: int) -> Due:
         return await self._transactions.read(
             lambda tables: repairs.due(tables, self._deadlines, limit)
         )
 
+    async def recount(self, after: GroupId | None) -> Recount | None:
+        return await self._transactions.write(lambda tables: counting.recount(tables, after))
+
+    async def retry(self, group: GroupId) -> Changes:
+        return await self._turn(lambda turn: blame.retry(turn, _group(turn.tables, group)))
+
+    async def revived(self, installation: InstallationId) -> Changes:
+        return await self._turn(lambda turn: blame.revived(turn, installation))
+
+    async def forget(self, limit: int) -> int:
+        return await self._transactions.write(
+            lambda tables: retention.forget(tables, self._deadlines, limit)
+        )
+
+    async def log_position(self) -> LogPosition | None:
+        return await self._transactions.read(lambda tables: tables.clock().log_position)
+
+    async def log_read(self, position: LogPosition) -> None:
+        def step(tables: Tables) -> None:
+            clock = tables.clock()
+            if clock.log_position is None or clock.log_position.at <= position.at:
+                tables.put_clock(clock._replace(log_position=position))
+
+        await self._transactions.write(step)
+
+    async def repositories(self, since: datetime) -> list[Repository]:
+        return await self._transactions.read(lambda tables: tables.repositories(since))
+
+    async def scopes(self, since: datetime) -> list[tuple[InstallationId, Scope]]:
+        return await self._transactions.read(lambda tables: tables.scopes(since))
+
+    async def watches(self, runner: str) -> bool:
+        return await self._transactions.read(lambda tables: tables.registration(runner) is not None)
+
+    async def stalled(self, limit: int) -> list[DemandGroup]:
+        return await self._transactions.read(lambda tables: tables.stalled_groups(limit))
+
     async def job(self, key: JobKey) -> WorkflowJob | None:
-        return await self._transactions.read(lambda tables: tables.jobs([key]).get(key))
+        return await self._transactions.read(lambda tables: tables.attempts([key.id]).get(key))
 
     async def jobs(self, limit: int, pool: str | None = None) -> list[WorkflowJob]:
         return await self._transactions.read(lambda tables: tables.newest_jobs(limit, pool))
@@ -120,8 +167,12 @@ class TransactionalLedger:
     async def queued(self, limit: int, after: JobKey | None = None) -> list[WorkflowJob]:
         return await self._transactions.read(lambda tables: tables.queued_jobs(limit, after))
 
-    async def attempts(self, job_id: int) -> list[WorkflowJob]:
-        return await self._transactions.read(lambda tables: tables.attempts(job_id))
+    async def attempts(self, job_id: JobId) -> list[WorkflowJob]:
+        def step(tables: Tables) -> list[WorkflowJob]:
+            found = tables.attempts([job_id])
+            return [found[key] for key in sorted(found, reverse=True)]
+
+        return await self._transactions.read(step)
 
     async def ahead(self, job: WorkflowJob) -> int:
         return await self._transactions.read(lambda tables: tables.ahead(job))
@@ -146,7 +197,9 @@ class TransactionalLedger:
         return await self._transactions.read(lambda tables: tables.registrations())
 
     async def pools(self) -> Mapping[str, PoolUse]:
-        return await self._transactions.read(lambda tables: tables.pools())
+        return await self._transactions.read(
+            lambda tables: tables.pools(tables.clock().ledger_seconds)
+        )
 
     async def _turn(self, act: Callable[[Turn], None]) -> Changes:
         def step(tables: Tables) -> Changes:
@@ -155,12 +208,6 @@ class TransactionalLedger:
             return turn.close()
 
         return await self._transactions.write(step)
-
-
-def _has_refused_job(tables: Tables, claim: Claim) -> bool:
-    """GitHub gave the runner a job that was never admitted, and no guard held it back (R12)."""
-    job = tables.jobs([claim.job]).get(claim.job) if claim.job else None
-    return job is not None and isinstance(job.decision, Refused)
 
 
 def _claim(tables: Tables, claim: ClaimId) -> Claim:

@@ -1,38 +1,48 @@
-"""What GitHub said of workflow jobs, and which of our runners it named (R2, R5)."""
+"""What GitHub said of workflow jobs, and which of our runners it named (R2, R5, R10)."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
-from mayfly.model.jobs import JobState, WorkflowJob, merged
+from mayfly.model.jobs import JobId, JobKey, JobState, WorkflowJob, closed, merged
 from mayfly.model.runners import Claim, ClaimId, ClaimState, advanced
+from mayfly.store.due import due_job, too_old_to_count
 from mayfly.store.tables import Tables
 from mayfly.store.turns import Turn
+
+SUPERSEDED = "superseded"
+"""The conclusion of an attempt whose own was never heard before the next attempt."""
 
 
 def record(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
     """Merge the jobs into the ledger; a runner of ours named in one moves its claim."""
-    rows = turn.tables.jobs({job.key for job in jobs})
+    rows = turn.tables.attempts({job.key.id for job in jobs})
     for job in jobs:
         before = rows.get(job.key)
         after = merged(before, job)
         if after is before:
             continue
-        rows[job.key] = after
-        turn.job(before, after)
+        if before is None and too_old_to_count(after):
+            after = msgspec.structs.replace(after, doubted=True)
+        rows[job.key] = _changed(turn, before, after)
         if after.event.runner_name and after.state >= JobState.IN_PROGRESS:
             _attribute(turn, after, after.event.runner_name)
+    for job_id, attempts in Counter(key.id for key in rows).items():
+        if attempts > 1:
+            _supersede(turn, rows, job_id)
 
 
 def redecide(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
     """Put another decision on jobs that are still queued."""
-    rows = turn.tables.jobs({job.key for job in jobs})
+    rows = turn.tables.attempts({job.key.id for job in jobs})
     for job in jobs:
         before = rows.get(job.key)
-        if before is None or before.state is not JobState.QUEUED or before == job:
+        if before is None or before.state is not JobState.QUEUED:
             continue
-        after = msgspec.structs.replace(before, decision=job.decision, group=job.group)
-        turn.job(before, after)
+        if (before.decision, before.group) != (job.decision, job.group):
+            after = msgspec.structs.replace(before, decision=job.decision, group=job.group)
+            _changed(turn, before, after)
 
 
 def claim_named(tables: Tables, runner: str) -> Claim | None:
@@ -42,6 +52,21 @@ def claim_named(tables: Tables, runner: str) -> Claim | None:
         return None
     claim = tables.claim(ClaimId(parts[1]))
     return claim if claim and 1 <= int(parts[2]) <= claim.generation else None
+
+
+def _changed(turn: Turn, before: WorkflowJob | None, after: WorkflowJob) -> WorkflowJob:
+    fresh = msgspec.structs.replace(after, checks=0, misses=0)
+    after = msgspec.structs.replace(fresh, due_at=due_job(fresh, turn.at, turn.deadlines))
+    turn.job(before, after)
+    return after
+
+
+def _supersede(turn: Turn, rows: dict[JobKey, WorkflowJob], job: JobId) -> None:
+    """A higher attempt closes the older ones, in whatever order they are heard of (R10)."""
+    attempts = sorted(key for key in rows if key.id == job)
+    for older in attempts[:-1]:
+        if rows[older].state is not JobState.COMPLETED:
+            _changed(turn, rows[older], closed(rows[older], SUPERSEDED))
 
 
 def _attribute(turn: Turn, job: WorkflowJob, runner: str) -> None:
@@ -55,6 +80,7 @@ def _attribute(turn: Turn, job: WorkflowJob, runner: str) -> None:
         turn.claim(claim, msgspec.structs.replace(busy, job=job.key))
     else:
         turn.claim(claim, msgspec.structs.replace(claim, job=job.key))
+        turn.check_soon(job.key, turn.at + turn.deadlines.proof_seconds)
 
 
 def _completed(turn: Turn, claim: Claim, job: WorkflowJob, runner: str) -> None:

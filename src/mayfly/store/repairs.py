@@ -1,4 +1,4 @@
-"""What the clock and GitHub's answers do to claims: lose, relieve, prove gone (R5 to R8, R14)."""
+"""What the clock asks of claims: lose, relieve, extend, replace (R5, R7 to R9, R14)."""
 
 from datetime import datetime, timedelta
 
@@ -12,14 +12,14 @@ from mayfly.model.runners import (
     ClaimId,
     ClaimState,
     Registration,
-    Sighting,
     advanced,
 )
-from mayfly.store.tables import ClockRow, Tables
+from mayfly.store import proofs
+from mayfly.store.tables import Tables
 from mayfly.store.turns import Turn
 
-NEEDED_NEGATIVES = 2
-"""A name not found once may still appear: a timed-out mint can take effect later (R6)."""
+MOST_EXTENSIONS = 3
+"""Then an idle runner is replaced: GitHub does not seem to use it (R7)."""
 
 
 def tick(tables: Tables, instance: str, period: timedelta, now: datetime) -> float | None:
@@ -29,19 +29,30 @@ def tick(tables: Tables, instance: str, period: timedelta, now: datetime) -> flo
         return None
     passed = (now - row.last_tick).total_seconds() if row.last_tick else 0.0
     seconds = row.ledger_seconds + max(0.0, min(passed, 2 * period.total_seconds()))
-    tables.put_clock(ClockRow(seconds, now, instance, now + 3 * period))
+    tables.put_clock(
+        row._replace(
+            ledger_seconds=seconds, last_tick=now, leader=instance, leader_until=now + 3 * period
+        )
+    )
     return seconds
+
+
+def resign(tables: Tables, instance: str) -> None:
+    """The leader ends in good order, and nobody has to wait until it is taken for dead."""
+    row = tables.clock()
+    if row.leader == instance:
+        tables.put_clock(row._replace(leader=None, leader_until=None))
 
 
 def due(tables: Tables, deadlines: Deadlines, limit: int) -> Due:
     """What the deadlines ask for, each list at most `limit` long."""
     at = tables.clock().ledger_seconds
-    silenced = at - deadlines.silent_seconds
     looks: dict[str, tuple[Registration, Claim, DemandGroup]] = {}
     for registration in tables.due_registrations(at, limit):
         claim = tables.claim(registration.claim)
         group = tables.group(claim.group) if claim else None
-        if claim and group and not _spoke_again(claim, registration, silenced):
+        current = claim is not None and registration.generation == claim.generation
+        if claim and group and not (current and _is_needed(claim, group, deadlines, at)):
             looks[registration.name] = registration, claim, group
     surplus: list[Claim] = []
     for group in tables.surplus_groups(at - deadlines.surplus_seconds, limit):
@@ -54,8 +65,14 @@ def due(tables: Tables, deadlines: Deadlines, limit: int) -> Due:
                         looks[idle.name] = idle, claim, group
     return Due(
         looks=list(looks.values())[:limit],
-        silent=tables.silent(silenced, limit),
+        silent=tables.silent(at - deadlines.silent_seconds, limit),
         surplus=surplus[:limit],
+        overdue=[
+            (claim, group)
+            for claim in tables.due_claims(at, limit)
+            if (group := tables.group(claim.group)) is not None
+        ],
+        checks=tables.due_jobs(at, limit),
     )
 
 
@@ -68,10 +85,11 @@ def lose(turn: Turn, claim_id: ClaimId) -> None:
 
 def mourn(turn: Turn, claim: Claim, why: str) -> None:
     """The executor is dead; GitHub decides about what it may have registered."""
-    if claim.state is ClaimState.CLAIMED:
-        turn.claim(claim, advanced(claim, ClaimState.LOST, turn.at, detail=why))
+    if not claim.registrations:
+        end = ClaimState.DONE if claim.state is ClaimState.BUSY else ClaimState.LOST
+        turn.claim(claim, advanced(claim, end, turn.at, detail=why))
         return
-    watch(turn, claim.id, turn.at)
+    proofs.watch(turn, claim.id, turn.at)
     silenced = turn.at - turn.deadlines.silent_seconds
     turn.claim(
         claim,
@@ -79,12 +97,47 @@ def mourn(turn: Turn, claim: Claim, why: str) -> None:
     )
 
 
-def watch(turn: Turn, claim: ClaimId, at: float) -> None:
-    """Put the claim's names on the worklist, to be looked at from `at` on."""
-    for registration in turn.tables.registrations_of(claim):
-        too_late = registration.next_look_at is None or registration.next_look_at > at
-        if too_late and not registration.negatives:  # the second negative must not come early
-            turn.tables.put_registration(msgspec.structs.replace(registration, next_look_at=at))
+def overdue(turn: Turn, claim_id: ClaimId) -> None:
+    """What the deadline of the claim's state asks for (R5, R7, R9)."""
+    claim = turn.tables.claim(claim_id)
+    if claim is None or claim.due_at is None or claim.due_at > turn.at:
+        return
+    match claim.state:
+        case ClaimState.CLAIMED:
+            detail = f"not prepared within {turn.deadlines.prepare_seconds:.0f} s"
+            turn.claim(claim, advanced(claim, ClaimState.LOST, turn.at, detail=detail))
+        case ClaimState.MINTING:
+            proofs.watch(turn, claim.id, turn.at)
+            turn.claim(claim, msgspec.structs.replace(claim, due_at=None))
+        case ClaimState.REGISTERED:
+            _idle(turn, claim)
+        case ClaimState.BUSY:
+            _unresolved(turn, claim)
+
+
+def _idle(turn: Turn, claim: Claim) -> None:
+    """Nobody took the runner: are its group's oldest jobs what they seem (R7, R10)?"""
+    proofs.riddle(turn, claim)
+    if claim.idle_since is None:
+        after = msgspec.structs.replace(claim, idle_since=claim.state_at)
+    else:
+        after = msgspec.structs.replace(claim, extensions=claim.extensions + 1)
+    if after.extensions > MOST_EXTENSIONS:
+        proofs.watch(turn, claim.id, turn.at)
+        detail = "nobody took it although jobs waited"
+        turn.claim(claim, msgspec.structs.replace(after, due_at=None, detail=detail))
+    else:
+        again = turn.at + turn.deadlines.idle_seconds
+        turn.claim(claim, msgspec.structs.replace(after, due_at=again))
+
+
+def _unresolved(turn: Turn, claim: Claim) -> None:
+    """Nobody knows which job it has; for ever it must not count for a queued one (R9)."""
+    if turn.at - claim.state_at >= turn.deadlines.unattributed_seconds:
+        turn.claim(claim, msgspec.structs.replace(claim, unattributed=False, due_at=None))
+    else:
+        again = turn.at + turn.deadlines.attribute_seconds
+        turn.claim(claim, msgspec.structs.replace(claim, due_at=again))
 
 
 def relieve(turn: Turn, claim_id: ClaimId) -> None:
@@ -107,53 +160,10 @@ def rebound(turn: Turn, claim: Claim, group: DemandGroup) -> tuple[Claim, Demand
     return None
 
 
-def saw(turn: Turn, name: str, sighting: Sighting) -> None:
-    """What GitHub answered about a name on the worklist."""
-    registration = turn.tables.registration(name)
-    claim = turn.tables.claim(registration.claim) if registration else None
-    if registration is None or claim is None:
-        return
-    too_early = registration.next_look_at is not None and registration.next_look_at > turn.at
-    if sighting is Sighting.NOT_FOUND and registration.negatives and too_early:
-        return
-    negatives = registration.negatives + int(sighting is Sighting.NOT_FOUND)
-    if sighting is Sighting.GONE or negatives >= NEEDED_NEGATIVES:
-        _proven_gone(turn, registration, claim)
-        return
-    turn.tables.put_registration(
-        msgspec.structs.replace(
-            registration,
-            negatives=negatives,
-            next_look_at=turn.at + turn.deadlines.look_again_seconds,
-        )
-    )
-    if sighting is Sighting.BUSY and claim.state in {ClaimState.MINTING, ClaimState.REGISTERED}:
-        busy = advanced(claim, ClaimState.BUSY, turn.at)
-        turn.claim(claim, msgspec.structs.replace(busy, unattributed=True))
-
-
-def _spoke_again(claim: Claim, registration: Registration, silenced: float) -> bool:
-    """An executor that was silent and is back keeps its idle runner."""
-    waiting = claim.state in {ClaimState.MINTING, ClaimState.REGISTERED}
-    current = registration.generation == claim.generation
-    return waiting and current and claim.heard_at > silenced
-
-
-def _proven_gone(turn: Turn, registration: Registration, claim: Claim) -> None:
-    turn.tables.drop_registration(registration.name)
-    after = msgspec.structs.replace(claim, registrations=claim.registrations - 1)
-    if claim.live and registration.generation == claim.generation:
-        silent = turn.at - claim.heard_at >= turn.deadlines.silent_seconds
-        after = advanced(after, _end_without_runner(claim, silent=silent), turn.at)
-    turn.claim(claim, after)
-
-
-def _end_without_runner(claim: Claim, *, silent: bool) -> ClaimState:
-    if claim.state is ClaimState.BUSY:
-        return ClaimState.DONE
-    if claim.state is ClaimState.REGISTERED and not silent:
-        return ClaimState.RETIRED
-    return ClaimState.LOST
+def _is_needed(claim: Claim, group: DemandGroup, deadlines: Deadlines, at: float) -> bool:
+    """An idle runner that was one too many when GitHub could not be asked about it."""
+    idle = claim.state is ClaimState.REGISTERED and not proofs.is_given_up(claim)
+    return idle and not group.surplus and not proofs.is_silent(claim, deadlines, at)
 
 
 def _spare(tables: Tables, group: DemandGroup) -> list[Claim]:

@@ -13,13 +13,13 @@ job = sa.Table(
     sa.Column("state", sa.SmallInteger, nullable=False),
     sa.Column("queued_at", sa.BigInteger, nullable=False),
     sa.Column("received_at", sa.BigInteger, nullable=False),
-    sa.Column("next_check_at", sa.Float),
-    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", sa.Float),
     sa.Column("pool", sa.Text),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("repo", sa.Text, nullable=False),
     sa.Column("runner_name", sa.Text),
     sa.Column("facts", sa.LargeBinary, nullable=False),
+    sa.Column("installation", sa.BigInteger),
 )
 
 grp = sa.Table(
@@ -39,7 +39,9 @@ grp = sa.Table(
     sa.Column("surplus_since", sa.Float),
     sa.Column("fails", sa.Integer, nullable=False, server_default="0"),
     sa.Column("retry_at", sa.Float),
-    sa.Column("refusal", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("trouble", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("failed_on", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("stalled", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 pool = sa.Table(
@@ -66,6 +68,7 @@ clock = sa.Table(
     sa.Column("leader", sa.Text),
     sa.Column("leader_until", sa.BigInteger),
     sa.Column("log_position", sa.BigInteger),
+    sa.Column("log_at", sa.BigInteger),
 )
 
 claim = sa.Table(
@@ -92,6 +95,11 @@ claim = sa.Table(
     sa.Column("finished", sa.Boolean, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("per_owner", sa.Integer),
+    sa.Column("due_at", sa.Float),
+    sa.Column("run_repository", sa.Text),
+    sa.Column("run_id", sa.BigInteger),
+    sa.Column("run_attempt", sa.Integer),
+    sa.Column("written_off", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 registration = sa.Table(
@@ -103,6 +111,8 @@ registration = sa.Table(
     sa.Column("github_id", sa.BigInteger),
     sa.Column("negatives", sa.Integer, nullable=False),
     sa.Column("next_look_at", sa.Float),
+    sa.Column("unreachable_since", sa.Float),
+    sa.Column("unreached", sa.Integer, nullable=False, server_default="0"),
 )
 
 machine = sa.Table(

@@ -2,32 +2,44 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from mayfly.database import Database, open_database
-from mayfly.model.access import Admitted, Scope
+from mayfly.model.access import Scope
 from mayfly.model.changes import PoolUse
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.deliveries import LogPosition
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
-from mayfly.model.runners import Claim, ClaimId, ClaimState, Registration
+from mayfly.model.repositories import Repository
+from mayfly.model.runners import Claim, ClaimId, Registration
 from mayfly.ports import AccessRules, Clock, Ledger
 from mayfly.store import schema
 from mayfly.store import statements as sql
 from mayfly.store.access import SqlAccessRules
 from mayfly.store.ledger import TransactionalLedger
-from mayfly.store.tables import ClockRow, MachineRow, Tables, by_key
+from mayfly.store.sql_rows import (
+    claim_of,
+    claim_row,
+    group_of,
+    job_of,
+    job_row,
+    millis,
+    new_group,
+    time_of,
+)
+from mayfly.store.tables import ClockRow, Counts, MachineRow, Tables
 
 T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(WorkflowJob).decode
 _UNBOUNDED = 2**31 - 1
+_FIRST = -(2**63)
 
 
 @asynccontextmanager
@@ -64,32 +76,35 @@ class SqlTables:
         row = self._do(sa.select(schema.clock)).first()
         if row is None:
             return ClockRow()
+        log_at = _maybe_time(row.log_at)
         return ClockRow(
             row.ledger_seconds,
             _maybe_time(row.last_tick),
             row.leader,
             _maybe_time(row.leader_until),
+            LogPosition(row.log_position, log_at) if log_at else None,
         )
 
     def put_clock(self, row: ClockRow) -> None:
+        position = row.log_position
         self._do(
             sql.put_clock,
             {
                 "id": 1,
                 "ledger_seconds": row.ledger_seconds,
-                "last_tick": row.last_tick and _millis(row.last_tick),
+                "last_tick": row.last_tick and millis(row.last_tick),
                 "leader": row.leader,
-                "leader_until": row.leader_until and _millis(row.leader_until),
+                "leader_until": row.leader_until and millis(row.leader_until),
+                "log_position": position and position.id,
+                "log_at": position and millis(position.at),
             },
         )
 
-    def jobs(self, keys: Collection[JobKey]) -> dict[JobKey, WorkflowJob]:
-        rows = self._do(sql.get_jobs, {"ids": [key.id for key in keys]})
-        found = by_key(_decode(facts) for (facts,) in rows)
-        return {key: found[key] for key in keys if key in found}
+    def attempts(self, ids: Collection[JobId]) -> dict[JobKey, WorkflowJob]:
+        return {job.key: job for job in self._jobs(sql.get_attempts, ids=list(ids))}
 
     def put_jobs(self, jobs: Sequence[WorkflowJob]) -> None:
-        sql.put_job_many.run(self._connection, [_job_row(job) for job in jobs])
+        sql.put_job_many.run(self._connection, [job_row(job) for job in jobs])
 
     def newest_jobs(self, limit: int, pool: str | None) -> list[WorkflowJob]:
         query = sa.select(schema.job.c.facts)
@@ -98,49 +113,91 @@ class SqlTables:
         newest = query.order_by(
             schema.job.c.received_at.desc(), schema.job.c.id.desc(), schema.job.c.attempt.desc()
         )
-        return [_decode(facts) for (facts,) in self._do(newest.limit(limit))]
+        return self._jobs(newest.limit(limit))
 
     def queued_jobs(self, limit: int, after: JobKey | None) -> list[WorkflowJob]:
-        rows = self._do(
-            sql.queued_jobs,
-            {"id": after.id, "attempt": after.attempt, "most": limit}
-            if after
-            else {"id": -1, "attempt": 0, "most": limit},
-        )
-        return [_decode(facts) for (facts,) in rows]
-
-    def attempts(self, job_id: int) -> list[WorkflowJob]:
-        query = sa.select(schema.job.c.facts).where(schema.job.c.id == job_id)
-        rows = self._do(query.order_by(schema.job.c.attempt.desc()))
-        return [_decode(facts) for (facts,) in rows]
+        first = after or (-1, 0)
+        return self._jobs(sql.queued_jobs, id=first[0], attempt=first[1], most=limit)
 
     def ahead(self, job: WorkflowJob) -> int:
-        place = {"group": job.group, "at": _millis(job.event.created_at)}
+        place = {"group": job.group, "at": millis(job.event.created_at)}
         return self._number(sql.ahead, {**place, "id": job.key.id, "attempt": job.key.attempt})
 
+    def oldest_queued(self, group: GroupId, limit: int) -> list[WorkflowJob]:
+        return self._jobs(sql.oldest_queued, group=group, most=limit)
+
+    def due_jobs(self, at: float, limit: int) -> list[WorkflowJob]:
+        return self._jobs(sql.due_jobs, at=at, most=limit)
+
+    def forget_jobs(self, at: float, limit: int) -> int:
+        return self._do(sql.forget_jobs, {"at": at, "most": limit}).rowcount
+
+    def repositories(self, since: datetime) -> list[Repository]:
+        rows = self._do(sql.repositories, {"since": millis(since)})
+        return [Repository(InstallationId(row[0]), row[1], row[2]) for row in rows]
+
     def add_queued(self, changes: Sequence[tuple[Demand, int]], at: float) -> None:
-        rows = [_new_group(demand, change, at) for demand, change in changes]
+        rows = [new_group(demand, change, at) for demand, change in changes]
         sql.add_queued_many.run(self._connection, rows)
 
-    def add_supply(self, changes: Sequence[tuple[GroupId, int, int]], at: float) -> None:
+    def add_counts(self, changes: Sequence[Counts], at: float) -> None:
         self._do(
-            sql.add_supply,
+            sql.add_counts,
             [
-                {"group": group, "supply_change": supply, "sure_change": sure, "at": at}
-                for group, supply, sure in changes
+                {
+                    "group": change.group,
+                    "queued_change": change.queued,
+                    "supply_change": change.supply,
+                    "sure_change": change.sure,
+                    "at": at,
+                }
+                for change in changes
             ],
         )
 
     def take_supply(self, group: GroupId) -> bool:
         return self._do(sql.take_supply, {"group": group}).rowcount > 0
 
-    def put_refusal(self, group: GroupId, fails: int, retry_at: float | None, refusal: str) -> None:
-        changed = {"fails": fails, "retry_at": retry_at, "refusal": refusal}
-        self._do(sa.update(schema.grp).where(schema.grp.c.id == group).values(changed))
+    def put_health(self, group: DemandGroup) -> None:
+        self._do(
+            sql.put_health,
+            {
+                "group": group.id,
+                "fails": group.fails,
+                "failed_on": _encode(group.failed_on).decode(),
+                "retry_at": group.retry_at,
+                "trouble": group.trouble,
+                "stalled": group.stalled,
+            },
+        )
+
+    def forgive(self, group: GroupId) -> bool:
+        return self._do(sql.forgive, {"group": group}).rowcount > 0
+
+    def group_after(self, group: GroupId | None) -> DemandGroup | None:
+        row = self._do(sql.group_after, {"after": _FIRST if group is None else group}).first()
+        return group_of(row) if row else None
+
+    def count_queued(self, group: GroupId) -> int:
+        return self._number(sql.count_queued, {"group": group})
+
+    def drop_unused_groups(self) -> None:
+        self._do(sql.drop_unused_groups)
+
+    def scopes(self, since: datetime) -> list[tuple[InstallationId, Scope]]:
+        rows = self._do(sql.scopes, {"since": millis(since)})
+        return [(InstallationId(row[0]), Scope(row[1])) for row in rows]
+
+    def troubled_groups(self, installation: InstallationId) -> list[DemandGroup]:
+        rows = self._do(sql.troubled_groups, {"installation": installation})
+        return [group_of(row) for row in rows]
+
+    def stalled_groups(self, limit: int) -> list[DemandGroup]:
+        return [group_of(row) for row in self._do(sql.stalled_groups, {"most": limit})]
 
     def group(self, group: GroupId) -> DemandGroup | None:
         row = self._do(sa.select(schema.grp).where(schema.grp.c.id == group)).first()
-        return _group(row) if row else None
+        return group_of(row) if row else None
 
     def next_group(
         self, pool: str, variants: Sequence[str | None] | None, per_owner: int | None, at: float
@@ -155,11 +212,11 @@ class SqlTables:
         else:
             chosen = [variant or "" for variant in variants]
             row = self._do(sql.next_group_of, {**who, "variants": chosen}).first()
-        return _group(row) if row else None
+        return group_of(row) if row else None
 
     def surplus_groups(self, since: float, limit: int) -> list[DemandGroup]:
         rows = self._do(sql.surplus_groups, {"since": since, "most": limit})
-        return [_group(row) for row in rows]
+        return [group_of(row) for row in rows]
 
     def take_slot(self, pool: str, maximum: int) -> bool:
         self._do(sql.add_pool, {"pool": pool})
@@ -171,13 +228,19 @@ class SqlTables:
         else:
             self._do(sql.use_owner, {"pool": pool, "owner": owner, "used": change})
 
-    def use(self, pool: str) -> PoolUse:
-        row = self._do(sql.pool_use, {"pool": pool}).one()
+    def use(self, pool: str, at: float) -> PoolUse:
+        row = self._do(sql.pool_use, {"pool": pool, "at": at}).one()
         return PoolUse(*(int(number or 0) for number in row))
 
-    def pools(self) -> dict[str, PoolUse]:
+    def pools(self, at: float) -> dict[str, PoolUse]:
         names = self._do(sa.select(schema.grp.c.pool).distinct().order_by(schema.grp.c.pool))
-        return {name: self.use(name) for (name,) in names.all()}
+        return {name: self.use(name, at) for (name,) in names.all()}
+
+    def used_by(self, pool: str) -> list[Claim]:
+        return [claim for claim in self._claims(sql.used_by, {"pool": pool}) if claim.used]
+
+    def owners_of(self, pool: str) -> dict[str, int]:
+        return {row.owner: row.used for row in self._do(sql.owners_of, {"pool": pool})}
 
     def claim(self, claim: ClaimId) -> Claim | None:
         return self._claim(schema.claim.c.id == claim)
@@ -186,7 +249,7 @@ class SqlTables:
         return self._claim(schema.claim.c.key == key)
 
     def put_claim(self, claim: Claim) -> None:
-        self._do(sql.put_claim, _claim_row(claim))
+        self._do(sql.put_claim, claim_row(claim))
 
     def live_of_machine(self, machine: str) -> list[Claim]:
         return self._claims(
@@ -205,8 +268,16 @@ class SqlTables:
     def silent(self, heard_before: float, limit: int) -> list[Claim]:
         return self._claims(sql.silent, {"before": heard_before, "most": limit})
 
-    def newest_claims(self, limit: int, *, live: bool) -> list[Claim]:
+    def due_claims(self, at: float, limit: int) -> list[Claim]:
+        return self._claims(sql.due_claims, {"at": at, "most": limit})
+
+    def forget_claims(self, at: float, limit: int) -> int:
+        return self._do(sql.forget_claims, {"at": at, "most": limit}).rowcount
+
+    def newest_claims(self, limit: int, *, live: bool, pool: str | None = None) -> list[Claim]:
         query = sa.select(schema.claim).order_by(schema.claim.c.id.desc()).limit(limit)
+        if pool is not None:
+            query = query.where(schema.claim.c.pool == pool)
         return self._claims(query.where(sql.IS_LIVE) if live else query)
 
     def registration(self, name: str) -> Registration | None:
@@ -234,7 +305,16 @@ class SqlTables:
         return MachineRow(row.fails, row.until) if row else MachineRow()
 
     def put_machine(self, machine: str, row: MachineRow) -> None:
-        self._do(sql.put_machine, {"id": machine, "fails": row.fails, "until": row.until})
+        if row.fails:
+            self._do(sql.put_machine, {"id": machine, "fails": row.fails, "until": row.until})
+        else:
+            self._do(sa.delete(schema.machine).where(schema.machine.c.id == machine))
+
+    def forget_machines(self, at: float) -> None:
+        self._do(sql.forget_machines, {"at": at})
+
+    def _jobs(self, query: sa.Select[Any], **values: Any) -> list[WorkflowJob]:  # noqa: ANN401 - bound as they are
+        return [job_of(facts) for (facts,) in self._do(query, values)]
 
     def _number(self, query: sa.Select[Any], values: dict[str, Any]) -> int:
         return int(self._do(query, values).scalar() or 0)
@@ -244,7 +324,7 @@ class SqlTables:
         return found[0] if found else None
 
     def _claims(self, query: sa.Select[Any], values: dict[str, Any] | None = None) -> list[Claim]:
-        return [_claim(row) for row in self._do(query, values or {})]
+        return [claim_of(row) for row in self._do(query, values or {})]
 
     def _registrations(self, condition: sa.ColumnElement[bool]) -> list[Registration]:
         query = sa.select(schema.registration).where(condition)
@@ -252,115 +332,5 @@ class SqlTables:
         return [Registration(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public spelling
 
 
-def _job_row(job: WorkflowJob) -> dict[str, Any]:
-    event = job.event
-    return {
-        "id": event.key.id,
-        "attempt": event.key.attempt,
-        "grp": job.group,
-        "state": int(event.state),
-        "queued_at": _millis(event.created_at),
-        "received_at": _millis(job.received_at),
-        "next_check_at": None,
-        "tries": 0,
-        "pool": job.decision.pool if isinstance(job.decision, Admitted) else None,
-        "owner": event.owner,
-        "repo": event.repository,
-        "runner_name": event.runner_name,
-        "facts": _encode(job),
-    }
-
-
-def _new_group(demand: Demand, queued: int, at: float) -> dict[str, Any]:
-    return {
-        "id": demand.group,
-        "key": demand.key,
-        "installation": demand.installation,
-        "scope": demand.scope,
-        "pool": demand.pool,
-        "owner": demand.owner,
-        "variant": demand.variant,
-        "labels": ",".join(demand.labels),
-        "queued": queued,
-        "supply": 0,
-        "sure": 0,
-        "at": at,
-    }
-
-
-def _group(row: Row[Any]) -> DemandGroup:
-    return DemandGroup(
-        id=GroupId(row.id),
-        installation=InstallationId(row.installation),
-        scope=Scope(row.scope),
-        pool=row.pool,
-        owner=row.owner,
-        variant=row.variant,
-        labels=tuple(row.labels.split(",")),
-        queued=row.queued,
-        supply=row.supply,
-        sure=row.sure,
-        surplus_since=row.surplus_since,
-        fails=row.fails,
-        retry_at=row.retry_at,
-        refusal=row.refusal,
-    )
-
-
-def _claim_row(claim: Claim) -> dict[str, Any]:
-    return {
-        "id": claim.id,
-        "grp": claim.group,
-        "pool": claim.pool,
-        "owner": claim.owner,
-        "machine": claim.machine,
-        "boot": claim.boot,
-        "key": claim.key,
-        "state": claim.state.value,
-        "state_at": claim.state_at,
-        "heard_at": claim.heard_at,
-        "made_at": _millis(claim.made_at),
-        "generation": claim.generation,
-        "job_id": claim.job.id if claim.job else None,
-        "job_attempt": claim.job.attempt if claim.job else None,
-        "unattributed": claim.unattributed,
-        "registrations": claim.registrations,
-        "finished": claim.finished,
-        "detail": claim.detail,
-        "per_owner": claim.per_owner,
-    }
-
-
-def _claim(row: Row[Any]) -> Claim:
-    return Claim(
-        id=ClaimId(row.id),
-        group=GroupId(row.grp),
-        pool=row.pool,
-        owner=row.owner,
-        machine=row.machine,
-        boot=row.boot,
-        key=row.key,
-        state=ClaimState(row.state),
-        state_at=row.state_at,
-        heard_at=row.heard_at,
-        made_at=_time(row.made_at),
-        generation=row.generation,
-        job=None if row.job_id is None else JobKey(JobId(row.job_id), row.job_attempt),
-        unattributed=row.unattributed,
-        registrations=row.registrations,
-        finished=row.finished,
-        detail=row.detail,
-        per_owner=row.per_owner,
-    )
-
-
-def _millis(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
-
-
-def _time(millis: int) -> datetime:
-    return datetime.fromtimestamp(millis / 1000, UTC)
-
-
-def _maybe_time(millis: int | None) -> datetime | None:
-    return None if millis is None else _time(millis)
+def _maybe_time(stored: int | None) -> datetime | None:
+    return None if stored is None else time_of(stored)

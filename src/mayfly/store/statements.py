@@ -25,25 +25,25 @@ IS_QUEUED: sa.ColumnElement[bool] = sa.literal_column(f"job.state = {int(JobStat
 IS_OPEN: sa.ColumnElement[bool] = sa.literal_column("grp.queued > grp.supply")
 
 
-def upsert(table: sa.Table, *keep: str) -> Any:  # noqa: ANN401 - the dialect's insert has no common type
-    """Insert, or replace every column but the key and those to `keep`."""
+def upsert(table: sa.Table) -> Any:  # noqa: ANN401 - the dialect's insert has no common type
+    """Insert, or replace every column but the key."""
     statement = insert(table)
     keys = [column.name for column in table.primary_key]
     changed = {
         column.name: statement.excluded[column.name]
         for column in table.columns
-        if column.name not in {*keys, *keep}
+        if column.name not in keys
     }
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
-put_job = upsert(job, "next_check_at", "tries")
-put_claim = upsert(claim, "idle_since", "extensions")
+put_job = upsert(job)
+put_claim = upsert(claim)
 put_registration = upsert(registration)
 put_machine = upsert(machine)
-put_clock = upsert(clock, "log_position")
+put_clock = upsert(clock)
 
-get_jobs = sa.select(job.c.facts).where(
+get_attempts = sa.select(job.c.facts).where(
     job.c.id.in_(sa.bindparam("ids", expanding=True, type_=sa.BigInteger))
 )
 queued_jobs = (
@@ -72,6 +72,44 @@ ahead = (
     )
 )
 
+oldest_queued = (
+    sa.select(job.c.facts)
+    .where(IS_QUEUED, job.c.grp == sa.bindparam("group"))
+    .order_by(job.c.queued_at, job.c.id, job.c.attempt)
+    .limit(sa.bindparam("most"))
+)
+count_queued = (
+    sa.select(sa.func.count()).select_from(job).where(IS_QUEUED, job.c.grp == sa.bindparam("group"))
+)
+due_jobs = (
+    sa.select(job.c.facts)
+    .where(
+        sa.literal_column("job.state < 4 AND job.pool IS NOT NULL"),
+        job.c.due_at <= sa.bindparam("at"),
+    )
+    .order_by(job.c.due_at, job.c.id, job.c.attempt)
+    .limit(sa.bindparam("most"))
+)
+_over = (
+    sa.select(job.c.id, job.c.attempt)
+    .where(
+        sa.literal_column("(job.state = 4 OR job.pool IS NULL)"),
+        job.c.due_at <= sa.bindparam("at"),
+    )
+    .limit(sa.bindparam("most"))
+)
+forget_jobs = sa.delete(job).where(sa.tuple_(job.c.id, job.c.attempt).in_(_over))
+repositories = (
+    sa.select(job.c.installation, job.c.owner, job.c.repo)
+    .distinct()
+    .where(
+        job.c.received_at >= sa.bindparam("since"),
+        job.c.pool.is_not(None),
+        job.c.installation.is_not(None),
+    )
+    .order_by(job.c.installation, job.c.owner, job.c.repo)
+)
+
 _new = insert(grp)
 _queued = grp.c.queued + _new.excluded.queued
 add_queued = _new.on_conflict_do_update(
@@ -87,16 +125,18 @@ add_queued = _new.on_conflict_do_update(
         ),
     },
 )
+_counted = grp.c.queued + sa.bindparam("queued_change", type_=sa.Integer)
 _supply = grp.c.supply + sa.bindparam("supply_change", type_=sa.Integer)
-add_supply = (
+add_counts = (
     sa.update(grp)
     .where(grp.c.id == sa.bindparam("group"))
     .values(
+        queued=_counted,
         supply=_supply,
         sure=grp.c.sure + sa.bindparam("sure_change", type_=sa.Integer),
         surplus_since=sa.case(
             (
-                _supply > grp.c.queued,
+                _supply > _counted,
                 sa.func.coalesce(grp.c.surplus_since, sa.bindparam("at", type_=sa.Float)),
             ),
             else_=None,
@@ -107,6 +147,44 @@ take_supply = (
     sa.update(grp)
     .where(grp.c.id == sa.bindparam("group"), grp.c.supply < grp.c.queued)
     .values(supply=grp.c.supply + 1)
+)
+
+put_health = (
+    sa.update(grp)
+    .where(grp.c.id == sa.bindparam("group"))
+    .values({name: sa.bindparam(name) for name in ("fails", "failed_on", "retry_at", "trouble")})
+    .values(stalled=sa.bindparam("stalled"))
+)
+forgive = (
+    sa.update(grp)
+    .where(grp.c.id == sa.bindparam("group"), grp.c.fails > 0)
+    .values(fails=0, failed_on="[]", retry_at=None, trouble="", stalled=False)
+)
+group_after = sa.select(grp).where(grp.c.id > sa.bindparam("after")).order_by(grp.c.id).limit(1)
+drop_unused_groups = sa.delete(grp).where(
+    grp.c.queued == 0, grp.c.supply == 0, ~sa.exists().where(claim.c.grp == grp.c.id)
+)
+troubled_groups = (
+    sa.select(grp)
+    .where(grp.c.installation == sa.bindparam("installation"), grp.c.fails > 0)
+    .order_by(grp.c.id)
+)
+scopes = (
+    sa.select(grp.c.installation, grp.c.scope)
+    .distinct()
+    .where(grp.c.id.in_(sa.select(job.c.grp).where(job.c.received_at >= sa.bindparam("since"))))
+    .order_by(grp.c.installation, grp.c.scope)
+)
+stalled_groups = (
+    sa.select(grp)
+    .where(sa.literal_column("grp.stalled"))
+    .order_by(grp.c.id)
+    .limit(sa.bindparam("most"))
+)
+_is_claimable = sa.and_(
+    IS_OPEN,
+    sa.or_(grp.c.retry_at.is_(None), grp.c.retry_at <= sa.bindparam("at", type_=sa.Float)),
+    sa.or_(sa.not_(grp.c.stalled), grp.c.supply <= 0),
 )
 
 _oldest = (
@@ -120,8 +198,7 @@ next_group = (
     .outerjoin(owner_use, sa.and_(owner_use.c.pool == grp.c.pool, owner_use.c.owner == grp.c.owner))
     .where(
         grp.c.pool == sa.bindparam("pool"),
-        IS_OPEN,
-        sa.or_(grp.c.retry_at.is_(None), grp.c.retry_at <= sa.bindparam("at")),
+        _is_claimable,
         _owned < sa.bindparam("per_owner"),
     )
     .order_by(_owned, _oldest, grp.c.id)
@@ -156,7 +233,16 @@ _of_pool = grp.c.pool == sa.bindparam("pool")
 pool_use = sa.select(
     sa.select(pool.c.used).where(pool.c.name == sa.bindparam("pool")).scalar_subquery(),
     sa.select(sa.func.sum(grp.c.queued)).where(_of_pool, grp.c.queued > 0).scalar_subquery(),
-    sa.select(sa.func.sum(grp.c.queued - grp.c.supply)).where(_of_pool, IS_OPEN).scalar_subquery(),
+    sa.select(sa.func.sum(sa.case((grp.c.stalled, 1), else_=grp.c.queued - grp.c.supply)))
+    .where(_of_pool, _is_claimable)
+    .scalar_subquery(),
+)
+used_by = sa.select(claim).where(
+    claim.c.pool == sa.bindparam("pool"),
+    sa.or_(IS_LIVE, claim.c.id.in_(sa.select(registration.c.claim))),
+)
+owners_of = sa.select(owner_use.c.owner, owner_use.c.used).where(
+    owner_use.c.pool == sa.bindparam("pool")
 )
 
 silent = (
@@ -171,6 +257,19 @@ silent = (
     .order_by(claim.c.id)
     .limit(sa.bindparam("most"))
 )
+due_claims = (
+    sa.select(claim)
+    .where(IS_LIVE, claim.c.due_at <= sa.bindparam("at"))
+    .order_by(claim.c.due_at, claim.c.id)
+    .limit(sa.bindparam("most"))
+)
+_ended = (
+    sa.select(claim.c.id)
+    .where(sa.not_(IS_LIVE), claim.c.registrations == 0, claim.c.due_at <= sa.bindparam("at"))
+    .limit(sa.bindparam("most"))
+)
+forget_claims = sa.delete(claim).where(claim.c.id.in_(_ended))
+forget_machines = sa.delete(machine).where(machine.c.until <= sa.bindparam("at"))
 due_registrations = (
     sa.select(registration)
     .where(registration.c.next_look_at <= sa.bindparam("at"))

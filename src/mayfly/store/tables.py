@@ -1,12 +1,15 @@
 """What a transaction of the ledger asks of its storage; a backend of the store is these rows."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
+from mayfly.model.access import Scope
 from mayfly.model.changes import PoolUse
+from mayfly.model.deliveries import LogPosition
 from mayfly.model.demand import Demand, DemandGroup
-from mayfly.model.jobs import GroupId, JobKey, WorkflowJob
+from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
+from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration
 
 T = TypeVar("T")
@@ -19,6 +22,16 @@ class ClockRow(NamedTuple):
     last_tick: datetime | None = None
     leader: str | None = None
     leader_until: datetime | None = None
+    log_position: LogPosition | None = None
+
+
+class Counts(NamedTuple):
+    """How much the counters of a group move."""
+
+    group: GroupId
+    queued: int
+    supply: int
+    sure: int
 
 
 class MachineRow(NamedTuple):
@@ -34,30 +47,63 @@ class Tables(Protocol):
     def clock(self) -> ClockRow: ...
     def put_clock(self, row: ClockRow) -> None: ...
 
-    def jobs(self, keys: Collection[JobKey]) -> dict[JobKey, WorkflowJob]: ...
+    def attempts(self, ids: Collection[JobId]) -> dict[JobKey, WorkflowJob]:
+        """Every attempt of these jobs."""
+
     def put_jobs(self, jobs: Sequence[WorkflowJob]) -> None: ...
     def newest_jobs(self, limit: int, pool: str | None) -> list[WorkflowJob]: ...
     def queued_jobs(self, limit: int, after: JobKey | None) -> list[WorkflowJob]: ...
-    def attempts(self, job_id: int) -> list[WorkflowJob]: ...
     def ahead(self, job: WorkflowJob) -> int: ...
+    def oldest_queued(self, group: GroupId, limit: int) -> list[WorkflowJob]:
+        """Those that count, oldest first."""
+
+    def due_jobs(self, at: float, limit: int) -> list[WorkflowJob]:
+        """Admitted ones that are not completed, longest due first."""
+
+    def forget_jobs(self, at: float, limit: int) -> int:
+        """Delete completed and refused ones that are due; how many."""
+
+    def repositories(self, since: datetime) -> list[Repository]:
+        """Of admitted jobs received since then, in order."""
 
     def add_queued(self, changes: Sequence[tuple[Demand, int]], at: float) -> None:
         """Move `queued` of each group, creating it when it is new."""
 
-    def add_supply(self, changes: Sequence[tuple[GroupId, int, int]], at: float) -> None:
-        """Move `supply` and `sure` of each group."""
+    def add_counts(self, changes: Sequence[Counts], at: float) -> None:
+        """Move the counters of groups that exist."""
 
     def take_supply(self, group: GroupId) -> bool:
         """`supply + 1` while `supply < queued`; whether it was."""
 
-    def put_refusal(
-        self, group: GroupId, fails: int, retry_at: float | None, refusal: str
-    ) -> None: ...
+    def put_health(self, group: DemandGroup) -> None:
+        """Write what is known of its failures, and leave its counters alone."""
+
+    def forgive(self, group: GroupId) -> bool:
+        """A success: no failures in a row any more; whether there were any."""
+
     def group(self, group: GroupId) -> DemandGroup | None: ...
+    def group_after(self, group: GroupId | None) -> DemandGroup | None:
+        """The next one by id, for whoever looks at all of them in turn."""
+
+    def count_queued(self, group: GroupId) -> int:
+        """Its jobs that count, by their rows."""
+
+    def drop_unused_groups(self) -> None:
+        """Delete those without queued jobs and without claims."""
+
+    def scopes(self, since: datetime) -> list[tuple[InstallationId, Scope]]:
+        """Of groups with jobs received since then, in order."""
+
+    def troubled_groups(self, installation: InstallationId) -> list[DemandGroup]:
+        """With failures in a row."""
+
+    def stalled_groups(self, limit: int) -> list[DemandGroup]: ...
     def next_group(
         self, pool: str, variants: Sequence[str | None] | None, per_owner: int | None, at: float
     ) -> DemandGroup | None:
         """The open group whose turn it is: fewest live claims of the owner, then oldest job.
+
+        Not one that waits for its next try, and of a stalled one only the first claim.
 
         `variants`: those that will do, None among them for groups without one; None: any.
         """
@@ -70,8 +116,15 @@ class Tables(Protocol):
     def add_use(self, pool: str, owner: str | None, change: int) -> None:
         """Move `used` of the pool (owner None) or of the owner in it."""
 
-    def use(self, pool: str) -> PoolUse: ...
-    def pools(self) -> dict[str, PoolUse]: ...
+    def use(self, pool: str, at: float) -> PoolUse:
+        """`open` leaves out what no claim would be made for now."""
+
+    def pools(self, at: float) -> dict[str, PoolUse]: ...
+    def used_by(self, pool: str) -> list[Claim]:
+        """Claims that take one of its slots, by their rows."""
+
+    def owners_of(self, pool: str) -> dict[str, int]:
+        """The owners' counters."""
 
     def claim(self, claim: ClaimId) -> Claim | None: ...
     def claim_of_key(self, key: str) -> Claim | None: ...
@@ -83,7 +136,13 @@ class Tables(Protocol):
     def silent(self, heard_before: float, limit: int) -> list[Claim]:
         """Live claims nobody has looked at since they fell silent."""
 
-    def newest_claims(self, limit: int, *, live: bool) -> list[Claim]: ...
+    def due_claims(self, at: float, limit: int) -> list[Claim]:
+        """Live ones whose state has lasted too long."""
+
+    def forget_claims(self, at: float, limit: int) -> int:
+        """Delete ended ones that are due and whose runners are proven gone; how many."""
+
+    def newest_claims(self, limit: int, *, live: bool, pool: str | None = None) -> list[Claim]: ...
 
     def registration(self, name: str) -> Registration | None: ...
     def registrations_of(self, claim: ClaimId) -> list[Registration]: ...
@@ -94,6 +153,8 @@ class Tables(Protocol):
 
     def machine(self, machine: str) -> MachineRow: ...
     def put_machine(self, machine: str, row: MachineRow) -> None: ...
+    def forget_machines(self, at: float) -> None:
+        """Drop those whose last pause was over before `at`."""
 
 
 class Transactions(Protocol):
@@ -101,8 +162,3 @@ class Transactions(Protocol):
 
     async def write(self, step: Callable[[Tables], T]) -> T: ...
     async def read(self, step: Callable[[Tables], T]) -> T: ...
-
-
-def by_key(jobs: Iterable[WorkflowJob]) -> dict[JobKey, WorkflowJob]:
-    """The jobs by (id, attempt)."""
-    return {job.key: job for job in jobs}

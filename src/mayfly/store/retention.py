@@ -1,0 +1,14 @@
+"""What is over is kept for a while, and then forgotten (R17)."""
+
+from mayfly.model.deadlines import Deadlines
+from mayfly.store.tables import Tables
+
+
+def forget(tables: Tables, deadlines: Deadlines, limit: int) -> int:
+    """Delete jobs, claims, groups and machines whose time is over; how many jobs and claims."""
+    at = tables.clock().ledger_seconds
+    rows = tables.forget_jobs(at, limit) + tables.forget_claims(at, limit)
+    if rows:
+        tables.drop_unused_groups()
+        tables.forget_machines(at - deadlines.retention_seconds)
+    return rows
