@@ -18,6 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from mayfly.model.access import Admitted, Decision, Reason
 from mayfly.model.changes import PoolUse
+from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import GitHubRefused, RateLimited, RefusalKind, Transient
 from mayfly.model.runners import LIVE, ClaimState
 
@@ -55,7 +56,14 @@ class Correction(StrEnum):
     DOORBELL_RUNG = "doorbell_rung"
     CLAIM_LOST = "claim_lost"
     CLAIM_RELIEVED = "claim_relieved"
+    CLAIM_OVERDUE = "claim_overdue"
     RUNNER_DELETED = "runner_deleted"
+    REGISTRATION_ABANDONED = "registration_abandoned"
+    ORPHAN_DELETED = "orphan_deleted"
+    JOB_CHECKED = "job_checked"
+    DELIVERY_FETCHED = "delivery_fetched"
+    DELIVERY_REPEATED = "delivery_repeated"
+    COUNTER_REPAIRED = "counter_repaired"
 
 
 class GitHubFailure(StrEnum):
@@ -91,6 +99,7 @@ class Telemetry:
         self._pools = tuple(pools)
         self._monotonic = monotonic
         self._heard_at = monotonic()
+        self._read_at = monotonic()
         self._declare_jobs()
         self._declare_webhooks()
         self._declare_corrections()
@@ -131,6 +140,10 @@ class Telemetry:
         """GitHub has proven that it reaches us: an authentic delivery came in."""
         self._heard_at = self._monotonic()
 
+    def log_read(self) -> None:
+        """The delivery log was read to its end, and everything in it is in the ledger."""
+        self._read_at = self._monotonic()
+
     def delivery_ignored(self, reason: Ignored) -> None:
         """An authentic delivery changed nothing."""
         self._delivery_ignored.labels(reason.value).inc()
@@ -139,17 +152,23 @@ class Telemetry:
         """GitHub said no, or did not answer."""
         self._github_refused.labels(_kind_of(error)).inc()
 
-    def pools_seen(self, uses: Mapping[str, PoolUse]) -> None:
+    def budget_read_by(self, share: Callable[[], float]) -> None:
+        """`share` tells, at each scrape, the part of GitHub's hour that is left, 0 to 1."""
+        self._budget_remaining.set_function(share)
+
+    def pools_seen(self, uses: Mapping[str, PoolUse], stalled: Iterable[DemandGroup]) -> None:
         """The ledger's totals, read just before a scrape."""
+        stalls = [group.pool for group in stalled]
         for name in self._pools:
             use = uses.get(name, PoolUse(used=0, queued=0, open=0))
             self._pool_used.labels(name).set(use.used)
             self._pool_queued.labels(name).set(use.queued)
             self._pool_open.labels(name).set(use.open)
+            self._pool_stalled.labels(name).set(stalls.count(name))
 
     def pools_unseen(self) -> None:
         """The ledger did not answer: no figure is better than an old one."""
-        for gauge in (self._pool_used, self._pool_queued, self._pool_open):
+        for gauge in self._of_pools:
             for name in self._pools:
                 gauge.labels(name).set(math.nan)
 
@@ -201,6 +220,12 @@ class Telemetry:
             registry=self.registry,
         )
         age.set_function(lambda: self._monotonic() - self._heard_at)
+        unread = Gauge(
+            "mayfly_log_missed_seconds",
+            "Seconds since the delivery log was last read to its end, or since the start.",
+            registry=self.registry,
+        )
+        unread.set_function(lambda: self._monotonic() - self._read_at)
 
     def _declare_corrections(self) -> None:
         self._corrected = self._counter(
@@ -219,6 +244,12 @@ class Telemetry:
             "Calls that GitHub refused or did not answer, by kind.",
             {"kind": kinds},
         )
+        self._budget_remaining = Gauge(
+            "mayfly_github_budget_remaining_ratio",
+            "GitHub's hourly calls that are left to the installation that has the least, 0 to 1.",
+            registry=self.registry,
+        )
+        self._budget_remaining.set(1.0)
 
     def _declare_pools(self) -> None:
         self._pool_used = self._gauge("mayfly_pool_used_runners", "Slots of a pool in use.")
@@ -226,6 +257,10 @@ class Telemetry:
         self._pool_open = self._gauge(
             "mayfly_pool_open_runners", "Runners still to be made: queued jobs without a claim."
         )
+        self._pool_stalled = self._gauge(
+            "mayfly_pool_stalled_groups", "Demand groups that are tried once an hour only."
+        )
+        self._of_pools = (self._pool_used, self._pool_queued, self._pool_open, self._pool_stalled)
 
     def _counter(self, name: str, text: str, values: Mapping[str, Iterable[str]]) -> Counter:
         ((label, members),) = values.items()

@@ -1,5 +1,7 @@
 """What an end-to-end test declares: accounts at GitHub, pools, rules, short deadlines."""
 
+from collections.abc import Mapping
+
 from mayfly.simulator import Account
 
 ACCOUNTS = (
@@ -24,6 +26,14 @@ owner = "mona"
 repository = "tools"
 pool = "linux"
 """
+DEADLINES: Mapping[str, float] = {
+    "turn_seconds": 0.2,
+    "heartbeat_seconds": 0.5,
+    "silent_seconds": 3,
+    "surplus_seconds": 1,
+    "proof_seconds": 1,
+    "look_again_seconds": 1,
+}
 SETTINGS = """\
 runner_prefix = "e2e"
 
@@ -38,14 +48,10 @@ app_id = "4711"
 api_url = "{api_url}"
 private_key_file = "{directory}/secrets/app.pem"
 webhook_secret_files = {webhook_secrets}
+mints_per_minute = {mints_per_minute}
 
 [deadlines]
-turn_seconds = 0.2
-heartbeat_seconds = 0.5
-silent_seconds = 3
-surplus_seconds = 1
-proof_seconds = 1
-look_again_seconds = 1
+{deadlines}
 
 [log]
 level = "debug"

@@ -12,8 +12,8 @@ async def check_nothing_is_left(stage: Stage) -> None:
     """Executors end, then GitHub, machine and ledger hold nothing of what was."""
     await stage.quiet()
     await stage.end_executors()
-    await until(lambda: not _at_github(stage), f"no runner of ours at GitHub: {_at_github(stage)}")
-    await until(lambda: not _open_ends(stage), f"no open end in the ledger: {_open_ends(stage)}")
+    await until(lambda: not at_github(stage), f"no runner of ours at GitHub: {at_github(stage)}")
+    await until(lambda: not open_ends(stage), f"no open end in the ledger: {open_ends(stage)}")
     executors = [program for program in stage.programs if program.name.startswith("executor")]
     assert [left for program in executors for left in program.survivors()] == []
     planes = {f"{program.pid} " for program in stage.programs if program.running}
@@ -40,11 +40,13 @@ def rows(stage: Stage, query: str) -> list[tuple[object, ...]]:
         return database.execute(query).fetchall()
 
 
-def _at_github(stage: Stage) -> list[str]:
+def at_github(stage: Stage) -> list[str]:
+    """Runners of ours that GitHub has."""
     return [name for name in stage.github.runners() if name.startswith("e2e-")]
 
 
-def _open_ends(stage: Stage) -> list[tuple[object, ...]]:
+def open_ends(stage: Stage) -> list[tuple[object, ...]]:
+    """Names on the worklist, and live claims."""
     if not stage.database.exists():
         return []
     live = "SELECT id, state, detail FROM claim WHERE state IN ({})".format(

@@ -129,7 +129,8 @@ class Program:
         self._told = True
         self._process.send_signal(number)
 
-    async def ended(self, seconds: float = STOP_SECONDS) -> int:
+    async def ended(self, seconds: float | None = STOP_SECONDS) -> int:
+        """Its exit code; None waits for ever."""
         async with asyncio.timeout(seconds):
             return await self._process.wait()
 

@@ -69,11 +69,25 @@ async def test_jobs_explain_says_why_in_one_sentence(stage: Stage, jobs: dict[st
 async def test_an_unknown_job_id_is_one_sentence_and_exit_code_1(
     stage: Stage, jobs: dict[str, int]
 ):
-    for verb in ("show", "explain"):
+    for verb in ("show", "explain", "retry"):
         answer = await stage.mayfly("jobs", verb, "4040404040")
         assert answer.code == 1
         assert answer.err.startswith("mayfly: job 4040404040 is not in the ledger")
         assert len(answer.err.splitlines()) == 1
+
+
+async def test_a_retry_that_is_no_help_is_a_sentence_and_exit_code_3(
+    stage: Stage, jobs: dict[str, int]
+):
+    failed, refused = await asyncio.gather(
+        stage.mayfly("jobs", "retry", str(jobs["failed"])),
+        stage.mayfly("jobs", "retry", str(jobs["refused"])),
+    )
+    assert (failed.code, refused.code) == (3, 3)
+    assert failed.out.startswith(f"job {jobs['failed']} has ended (failure); re-run it at http")
+    assert "mayfly access allow mona/secret-plans linux" in refused.out
+    for answer in (failed, refused):
+        assert (answer.err, len(answer.out.splitlines())) == ("", 1)
 
 
 async def test_runners_list_shows_live_ended_and_those_at_github(
@@ -91,16 +105,16 @@ async def test_runners_list_shows_live_ended_and_those_at_github(
 
 
 async def test_runners_left_behind_are_exit_code_3(stage: Stage, jobs: dict[str, int]):
-    labels = ("self-hosted", "linux")
-    stage.simulator.add_runner("octo-org", "octo-repo", "e2e-left-1", labels)
+    labels, left = ("self-hosted", "linux"), f"e2e-{'0' * 26}-1"
+    stage.simulator.add_runner("octo-org", "octo-repo", left, labels)
     stage.simulator.add_runner("octo-org", "octo-repo", "foreign", labels)
     try:
         answer = await stage.mayfly("runners", "list", "--github", "--json")
     finally:
-        stage.simulator.vanish_runner("e2e-left-1")
+        stage.simulator.vanish_runner(left)
         stage.simulator.vanish_runner("foreign")
     whose = {runner["name"]: runner["whose"] for runner in answer.json()}
-    assert (answer.code, whose) == (3, {"e2e-left-1": "leaked", "foreign": "foreign"})
+    assert (answer.code, whose) == (3, {left: "leaked", "foreign": "foreign"})
 
 
 async def test_pools_list_shows_what_is_declared(stage: Stage):

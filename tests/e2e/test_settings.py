@@ -1,11 +1,14 @@
 """Settings that cannot be used: exit code 2, one sentence, nothing started."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+import msgspec
 import pytest
 
-from tests.e2e.programs import Ran, command
+from tests.e2e.programs import Program, Ran, command
 from tests.e2e.stage import PRIVATE_KEY
 
 pytestmark = pytest.mark.timeout(60)
@@ -29,6 +32,7 @@ name = "linux"
 owner = "octo-org"
 pool = "linux"
 """
+NOWHERE = "http://127.0.0.1:1"
 TOKEN = '\n[[tokens]]\nname = "rack"\nrole = "executor"\n'
 
 BAD: dict[str, tuple[Callable[[str], str], str]] = {
@@ -89,6 +93,60 @@ async def test_good_settings_are_called_good(place: Path):
     assert "mayfly.toml is good: pools linux; 1 declared access rule(s)" in answer.out
     assert "warning: no [[tokens]] with role executor" in answer.out
     assert not (place / "mayfly.sqlite").exists(), "checking changes nothing"
+
+
+async def test_a_control_plane_that_pulls_needs_no_secret(place: Path):
+    good = GOOD.replace('webhook_secret_files = ["webhook-secret"]', 'intake = "pull"')
+    (place / "mayfly.toml").write_text(good)
+    answer = await check(place)
+    assert answer.code == 0, answer.err
+    assert "the App at GitHub needs the event workflow_job, and an active webhook with any" in (
+        answer.out
+    )
+
+
+async def test_a_control_plane_that_pulls_says_so_and_takes_no_webhooks(place: Path):
+    pulling = f'intake = "pull"\napi_url = "{NOWHERE}"'
+    good = GOOD.replace('webhook_secret_files = ["webhook-secret"]', pulling)
+    good = good.replace("app.pem", f"{place}/app.pem").replace("///mayfly", f"///{place}/mayfly")
+    (place / "mayfly.toml").write_text(good)
+    plane = await Program.started(
+        "plane", place / "log", "serve", "--config", str(place / "mayfly.toml")
+    )
+    try:
+        started = msgspec.json.decode(await plane.logged("server.started"))
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.post(f"{started['url']}/webhooks/github", content=b"{}")
+    finally:
+        await plane.stopped()
+    assert started["intake"] == "pull"
+    assert (answer.status_code, "this control plane pulls" in answer.text) == (404, True)
+
+
+async def test_secrets_and_directories_that_will_astonish_are_warned_of(place: Path):
+    for name, mode in (("app.pem", 0o644), ("webhook-secret", 0o640)):
+        (place / name).chmod(mode)
+    (place / "mayfly.toml").write_text(GOOD.replace("///mayfly", "///no/such/place/mayfly"))
+    answer = await check(place)
+    assert answer.code == 0, answer.err
+    assert "warning: every user of this machine can read app.pem; chmod o-rwx app.pem" in answer.out
+    assert "webhook-secret;" not in answer.out
+    assert f"directory {place}/no/such/place does not exist" in answer.out
+    assert not (place / "no").exists(), "checking changes nothing"
+
+
+async def test_a_database_that_cannot_be_written_is_warned_of(place: Path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    (place / "closed").mkdir(mode=0o500)
+    (place / "mayfly.toml").write_text(GOOD.replace("///mayfly", "///closed/mayfly"))
+    answer = await check(place)
+    assert f"you may not write {place}/closed/mayfly.sqlite or its directory" in answer.out
+
+
+async def test_a_store_that_is_no_file_is_no_good(place: Path):
+    (place / "mayfly.toml").write_text(GOOD.replace("sqlite:///mayfly.sqlite", "mysql://db/x"))
+    assert_one_sentence(await check(place), "this version knows sqlite:///PATH")
 
 
 async def test_the_example_needs_only_its_secrets(place: Path):

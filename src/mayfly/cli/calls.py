@@ -16,6 +16,10 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 _PATIENCE = httpx.Timeout(30.0, connect=5.0)
 
 
+class Declined(Permanent):
+    """The control plane says no: as things are, this cannot be changed."""
+
+
 class _Problem(msgspec.Struct, frozen=True, kw_only=True):
     """What a person needs of a problem; the web's own type would import the whole server."""
 
@@ -25,11 +29,12 @@ class _Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 def get(path: str, kind: type[T], **params: str | int | bool | None) -> T:
     """GET, decoded as `kind`."""
-    content = _call("GET", path, params=params).content
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Permanent(f"{_url()} is not a Mayfly of this version; check MAYFLY_URL") from error
+    return _decoded(_call("GET", path, params=params).content, kind)
+
+
+def post(path: str, kind: type[T]) -> T:
+    """POST without a body, decoded as `kind`."""
+    return _decoded(_call("POST", path).content, kind)
 
 
 def put(path: str, body: object) -> None:
@@ -70,6 +75,13 @@ def _call(method: str, path: str, **options: Any) -> httpx.Response:  # noqa: AN
     if response.is_error:
         _refused(response)
     return response
+
+
+def _decoded(content: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Permanent(f"{_url()} is not a Mayfly of this version; check MAYFLY_URL") from error
 
 
 def _client() -> httpx.Client:
@@ -115,5 +127,11 @@ def _refused(response: httpx.Response) -> NoReturn:
         raise Permanent(
             f"{_url()} answers HTTP {response.status_code} and is not a Mayfly; check MAYFLY_URL"
         ) from None
-    kind = {401: Unauthentic, 403: Unauthentic, 404: NotFound, 503: Transient}
+    kind = {
+        401: Unauthentic,
+        403: Unauthentic,
+        404: NotFound,
+        409: Declined,
+        503: Transient,
+    }
     raise kind.get(response.status_code, Permanent)(problem.detail or problem.title)

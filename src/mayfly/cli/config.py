@@ -24,6 +24,7 @@ url = "sqlite:///mayfly.sqlite"
 app_id = "Iv23li…"                          # the App's client id (or its numeric id)
 private_key_file = "/etc/mayfly/app.pem"    # or MAYFLY_GITHUB_PRIVATE_KEY
 webhook_secret_files = ["/etc/mayfly/webhook-secret"]   # or MAYFLY_WEBHOOK_SECRET
+# intake = "pull"    # no webhooks and no secret: the App's delivery log is read every 20 s
 
 # runs-on: [self-hosted, linux]
 [[pools]]
@@ -43,6 +44,14 @@ pool = "linux"
 # pools = ["linux"]
 """
 
+NEEDS = {
+    "push": "the event workflow_job, and an active webhook: the URL https://HOST/webhooks/github, "
+    "the content type application/json and the same secret",
+    "pull": "the event workflow_job, and an active webhook with any URL, where nothing has to "
+    "answer: only then GitHub keeps the log of deliveries that is read here",
+}
+"""What has to be set at the App itself, by intake."""
+
 
 @app.command()
 def check(config: ConfigFile = Path("mayfly.toml")) -> None:
@@ -50,25 +59,18 @@ def check(config: ConfigFile = Path("mayfly.toml")) -> None:
     with as_sentences():
         from mayfly.cli.backends import backend
         from mayfly.cli.settings import load
-        from mayfly.model.pools import warnings
+        from mayfly.cli.surprises import surprises
 
         settings = load(config)
         backend("stores", settings.file.store.backend)
         backend("buses", settings.file.bus.backend)
-        for warning in warnings(settings.pools):
-            typer.echo(f"warning: {warning}")
-        known = {pool.name.lower() for pool in settings.pools}
-        for token in settings.file.tokens:
-            for pool in token.pools:
-                if pool.lower() not in known:
-                    typer.echo(f"warning: token {token.name!r} names pool {pool!r}, which is none")
-        if not any(token.role == "executor" for token in settings.file.tokens):
-            typer.echo("warning: no [[tokens]] with role executor, so no executor can connect; ")
-            typer.echo("         make one with `mayfly token new NAME --role executor --pool …`")
+        for surprise in surprises(settings):
+            typer.echo(f"warning: {surprise}")
         names = ", ".join(pool.name for pool in settings.pools)
         typer.echo(
             f"{config} is good: pools {names}; {len(settings.rules)} declared access rule(s)"
         )
+        typer.echo(f"the App at GitHub needs {NEEDS[settings.file.github.intake]}")
 
 
 @app.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from mayfly.cli.failures import as_sentences
+from mayfly.cli.failures import NO, as_sentences
 from mayfly.cli.tables import AsJson, show, word
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,6 +20,16 @@ _COLUMNS = (
     ("RUNNER", "runner"),
     ("WAITED s", "waited_seconds"),
     ("RESULT", "conclusion"),
+)
+_STALLED = (
+    ("JOB", "job_id"),
+    ("POOL", "pool"),
+    ("SCOPE", "scope"),
+    ("LABELS", "labels"),
+    ("QUEUED", "queued"),
+    ("FAILURES", "failures"),
+    ("MACHINES", "machines"),
+    ("WHY", "reason"),
 )
 
 
@@ -38,7 +48,7 @@ def list_(
         from mayfly.web.views import JobView
 
         rows = calls.get("/v1/jobs", list[JobView], limit=limit, pool=pool, state=state)
-        nothing = "no jobs yet; does the App's webhook point to https://HOST/webhooks/github ?"
+        nothing = "no jobs yet; `mayfly config check` says what the App at GitHub has to be like"
         show(rows, _COLUMNS, as_json=as_json, empty=nothing)
 
 
@@ -76,3 +86,31 @@ def explain(job: JobId, as_json: AsJson = False) -> None:
         typer.echo(word(why.summary))
         for fact in why.facts:
             typer.echo(f"  - {word(fact)}")
+
+
+@app.command()
+def stalled(as_json: AsJson = False) -> None:
+    """List jobs without a runner that are tried once an hour only, and why; one of each group."""
+    with as_sentences():
+        from mayfly.cli import calls
+        from mayfly.web.views import StallView
+
+        rows = calls.get("/v1/stalled", list[StallView])
+        show(rows, _STALLED, as_json=as_json, empty="nothing is stalled")
+        if rows and not as_json:
+            typer.echo("each is tried once an hour, and at once after: mayfly jobs retry JOB")
+
+
+@app.command()
+def retry(job: JobId) -> None:
+    """Forget the failures before a job, so that it may have a runner; exit code 3 when no help."""
+    with as_sentences():
+        from mayfly.cli import calls
+        from mayfly.engine.retries import Retried
+
+        try:
+            retried = calls.post(f"/v1/jobs/{job}/retry", Retried)
+        except calls.Declined as no:
+            typer.echo(word(no))
+            raise typer.Exit(NO) from no
+        typer.echo(word(retried.sentence))

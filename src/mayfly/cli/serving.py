@@ -34,7 +34,8 @@ async def serve_forever(settings: Settings) -> None:
         gc.set_threshold(50_000, 20, 20)
         server = settings.file.server
         async with serve(running.app, server.host, server.port) as url:
-            running.plane.news.publish("server.started", url=url)
+            intake = settings.file.github.intake.value
+            running.plane.news.publish("server.started", url=url, intake=intake)
             review = asyncio.create_task(_review(running.plane.intake))
             await stop.wait()
             review.cancel()

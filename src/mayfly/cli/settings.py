@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,6 +51,15 @@ class BusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Default: the store's."""
 
 
+class IntakeKind(StrEnum):
+    """How workflow jobs become known."""
+
+    PUSH = "push"
+    """GitHub posts webhooks; the delivery log makes up for those that failed."""
+    PULL = "pull"
+    """The delivery log is read every turn: no address of ours has to be public."""
+
+
 class GitHubTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[github]`: which App, on which GitHub."""
 
@@ -63,6 +73,9 @@ class GitHubTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """One, or two while one replaces the other; or MAYFLY_WEBHOOK_SECRET and …_OLD."""
     mints_per_minute: int = 180
     """Per installation; GitHub's own limit is 180."""
+    intake: IntakeKind = IntakeKind.PUSH
+    """`push`: webhooks. `pull`: the App's delivery log alone, so a job starts at most one turn
+    (20 s) later, and nothing has to be reachable from GitHub."""
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,7 +187,7 @@ def _github(table: GitHubTable, environment: Mapping[str, str]) -> GitHubSetting
 def _webhook_secrets(table: GitHubTable, environment: Mapping[str, str]) -> tuple[Secret, ...]:
     found = [read_secret(path, "the webhook's secret") for path in table.webhook_secret_files]
     found += [secret for name in SECRET_VARIABLES if (secret := variable(name, environment))]
-    if not found:
+    if not found and table.intake is IntakeKind.PUSH:
         raise InvalidSettings(
             "the webhook's secret is missing; name its file in [github] webhook_secret_files "
             f"or set {SECRET_VARIABLES[0]}"

@@ -5,18 +5,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 from mayfly.cli.backends import backend
-from mayfly.cli.settings import Settings
+from mayfly.cli.settings import IntakeKind, Settings
 from mayfly.engine.admission import Admission
+from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.claims import Claims
 from mayfly.engine.clock import SystemClock
+from mayfly.engine.deliveries import DeliveryLog
 from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.orphans import Orphans
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.reconciler import Reconciler
+from mayfly.engine.retries import Retries
+from mayfly.engine.sweeps import Sweeps
 from mayfly.github.app import open_github
-from mayfly.ports import OpenBus, OpenStore
+from mayfly.model.deadlines import Deadlines
+from mayfly.model.pools import Convention, Pool
+from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger, OpenBus, OpenStore
 from mayfly.store.declared import DeclaredAccessRules
 from mayfly.telemetry import Telemetry
 from mayfly.web.app import Front, build
@@ -29,10 +36,100 @@ class Running(NamedTuple):
     app: Front
 
 
+class Stages(NamedTuple):
+    """What works on the ledger and the bus, connected to each other."""
+
+    admission: Admission
+    doorbells: Doorbells
+    intake: Intake
+    claims: Claims
+    reconciler: Reconciler
+    explanations: Explanations
+    retries: Retries
+
+
+def connected(
+    *,
+    pools: tuple[Pool, ...],
+    convention: Convention,
+    ledger: Ledger,
+    access: AccessRules,
+    bus: Bus,
+    github: GitHub,
+    clock: Clock,
+    deadlines: Deadlines,
+    prefix: str,
+    telemetry: Telemetry,
+    news: News,
+    pull: bool,
+) -> Stages:
+    """The stages over any backends; nothing of them runs yet."""
+    admission = Admission(pools, convention, access)
+    doorbells = Doorbells(bus, pools, telemetry)
+    aftermath = Aftermath(doorbells, news, telemetry, clock)
+    intake = Intake(ledger, admission, aftermath, clock)
+    claims = Claims(
+        pools=pools,
+        ledger=ledger,
+        bus=bus,
+        github=github,
+        admission=admission,
+        record=intake.submit,
+        aftermath=aftermath,
+        news=news,
+        telemetry=telemetry,
+        deadlines=deadlines,
+        clock=clock,
+        prefix=prefix,
+        pull=pull,
+    )
+    log = DeliveryLog(
+        ledger=ledger,
+        github=github,
+        record=intake.submit,
+        revived=intake.revived,
+        telemetry=telemetry,
+        clock=clock,
+        pull=pull,
+    )
+    sweeps = Sweeps(
+        ledger=ledger,
+        github=github,
+        access=access,
+        record=intake.submit,
+        telemetry=telemetry,
+        clock=clock,
+    )
+    orphans = Orphans(
+        ledger=ledger, github=github, news=news, telemetry=telemetry, clock=clock, prefix=prefix
+    )
+    reconciler = Reconciler(
+        ledger=ledger,
+        github=github,
+        judge=intake.judge,
+        doorbells=doorbells,
+        aftermath=aftermath,
+        telemetry=telemetry,
+        deadlines=deadlines,
+        clock=clock,
+        duties=(log, sweeps, orphans),
+    )
+    return Stages(
+        admission,
+        doorbells,
+        intake,
+        claims,
+        reconciler,
+        Explanations(ledger, pools),
+        Retries(ledger, aftermath, news),
+    )
+
+
 @asynccontextmanager
 async def open_plane(settings: Settings) -> AsyncIterator[Running]:
     """Everything but the listening socket, for as long as the context lives."""
     file, pools, clock = settings.file, settings.pools, SystemClock()
+    pull = file.github.intake is IntakeKind.PULL
     open_store: OpenStore = backend("stores", file.store.backend).open_store
     open_bus: OpenBus = backend("buses", file.bus.backend).open_bus
     telemetry, news = Telemetry([pool.name for pool in pools]), News(clock)
@@ -42,34 +139,21 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
         )
         bus = await stack.enter_async_context(open_bus(file.bus.url or file.store.url, clock))
         github = await stack.enter_async_context(open_github(settings.github, clock))
+        telemetry.budget_read_by(github.least_share)
         access = DeclaredAccessRules(settings.rules, stored)
-        admission = Admission(pools, file.labels.convention, access)
-        doorbells = Doorbells(bus, pools, telemetry)
-        intake = Intake(ledger, admission, doorbells, news, clock, telemetry)
-        claims = Claims(
+        stages = connected(
             pools=pools,
+            convention=file.labels.convention,
             ledger=ledger,
+            access=access,
             bus=bus,
             github=github,
-            admission=admission,
-            record=intake.submit,
-            doorbells=doorbells,
-            news=news,
-            telemetry=telemetry,
-            deadlines=file.deadlines,
             clock=clock,
+            deadlines=file.deadlines,
             prefix=file.runner_prefix,
-        )
-        reconciler = Reconciler(
-            pools=pools,
-            ledger=ledger,
-            bus=bus,
-            github=github,
-            doorbells=doorbells,
-            news=news,
             telemetry=telemetry,
-            deadlines=file.deadlines,
-            clock=clock,
+            news=news,
+            pull=pull,
         )
         plane = ControlPlane(
             pools=pools,
@@ -78,15 +162,20 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             bus=bus,
             clock=clock,
             github=github,
-            intake=intake,
-            claims=claims,
-            explanations=Explanations(ledger, pools),
+            intake=stages.intake,
+            claims=stages.claims,
+            explanations=stages.explanations,
+            retries=stages.retries,
             news=news,
             runner_prefix=file.runner_prefix,
         )
         app = build(
-            plane, secrets=settings.webhook_secrets, tokens=file.tokens, telemetry=telemetry
+            plane,
+            secrets=settings.webhook_secrets,
+            tokens=file.tokens,
+            telemetry=telemetry,
+            pull=pull,
         )
-        await stack.enter_async_context(doorbells.open())
-        await stack.enter_async_context(reconciler.open())
+        await stack.enter_async_context(stages.doorbells.open())
+        await stack.enter_async_context(stages.reconciler.open())
         yield Running(plane, app)

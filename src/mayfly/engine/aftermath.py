@@ -6,7 +6,7 @@ from mayfly.model.access import Admitted
 from mayfly.model.changes import Changes
 from mayfly.model.jobs import JobState, WorkflowJob
 from mayfly.ports import Clock
-from mayfly.telemetry import Telemetry
+from mayfly.telemetry import Correction, Telemetry
 
 
 class Aftermath:
@@ -42,6 +42,13 @@ class Aftermath:
                 state=claim.state.value,
                 detail=claim.detail,
             )
+        for group in changes.stalled:
+            self._news.publish(
+                "group.stalled", pool=group.pool, scope=group.scope, reason=group.trouble
+            )
+        for registration in changes.abandoned:
+            self._telemetry.corrected(Correction.REGISTRATION_ABANDONED)
+            self._news.publish("registration.abandoned", runner=registration.name)
 
     def _count(self, job: WorkflowJob) -> None:
         if job.state <= JobState.QUEUED:

@@ -1,12 +1,13 @@
 """Claims: what an executor asks for, from the first question to the last word (R3, R4, R12)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import msgspec
 
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
-from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.looks import delete_at_github
 from mayfly.engine.news import News
 from mayfly.model.access import Admitted
@@ -29,13 +30,17 @@ from mayfly.model.protocol import (
 from mayfly.model.runners import (
     Claim,
     ClaimId,
-    ClaimState,
     Registration,
+    RunKey,
     Sighting,
     runner_name,
 )
 from mayfly.ports import Bus, Clock, GitHub, Ledger
 from mayfly.telemetry import Telemetry
+
+LOOKS = 10
+LOOK_EVERY = timedelta(milliseconds=200)
+"""How long the guard waits for the delivery that says which job has begun: 2 s."""
 
 Record = Callable[[WorkflowJobEvent], Awaitable[object]]
 """How an event that the guard learned of gets into the ledger: the intake's door."""
@@ -53,12 +58,13 @@ class Claims:
         github: GitHub,
         admission: Admission,
         record: Record,
-        doorbells: Doorbells,
+        aftermath: Aftermath,
         news: News,
         telemetry: Telemetry,
         deadlines: Deadlines,
         clock: Clock,
         prefix: str,
+        pull: bool = False,
     ) -> None:
         self._pools = {pool.name.lower(): pool for pool in pools}
         self._ledger = ledger
@@ -66,12 +72,13 @@ class Claims:
         self._github = github
         self._admission = admission
         self._record = record
-        self._aftermath = Aftermath(doorbells, news, telemetry, clock)
+        self._aftermath = aftermath
         self._news = news
         self._telemetry = telemetry
         self._deadlines = deadlines
         self._clock = clock
         self._prefix = prefix
+        self._looks = 0 if pull else LOOKS  # with pull no delivery comes before the next turn
 
     async def claim(self, order: ClaimOrder) -> Granted | None:
         """What the executor shall do, or None. The lease is settled once that is durable."""
@@ -141,9 +148,9 @@ class Claims:
 
     async def started(self, claim_id: ClaimId, order: StartedOrder) -> StartedAnswer:
         """May the job on this runner run? Transient while GitHub does not say which it is (R12)."""
-        claim, group = await self._ledger.claimed(claim_id)
-        if claim.boot != order.boot:
-            raise StaleClaim(f"claim {claim_id} is not of this run of the executor")
+        run = RunKey(order.repository, order.run_id, order.run_attempt)
+        self._aftermath.follow(await self._ledger.started(claim_id, order.boot, run))
+        claim, group = await self._attributed(claim_id)
         event = await self._job_on(claim, group, order)
         decision = await self._admission.decide(event)
         allowed = isinstance(decision, Admitted) and decision.pool == claim.pool
@@ -163,7 +170,7 @@ class Claims:
     async def _delete_older(self, mint: Mint) -> None:
         """A reply was lost: what it registered must not take a job beside the new one (R4.2)."""
         for older in mint.older:
-            sighting = await delete_at_github(self._github, older, mint.group)
+            sighting = await delete_at_github(self._github, older, mint.group, self._telemetry)
             changes = await self._ledger.saw(older.name, sighting)
             self._aftermath.follow(changes)
             if sighting is Sighting.BUSY:
@@ -176,9 +183,18 @@ class Claims:
             generation=mint.claim.generation,
             github_id=github_id,
         )
-        sighting = await delete_at_github(self._github, minted, mint.group)
+        sighting = await delete_at_github(self._github, minted, mint.group, self._telemetry)
         changes = await self._ledger.saw(mint.name, sighting)
         self._aftermath.follow(changes)
+
+    async def _attributed(self, claim_id: ClaimId) -> tuple[Claim, DemandGroup]:
+        """The claim, with its job if a delivery names it soon: that spares a call to GitHub."""
+        for _ in range(self._looks):
+            claim, group = await self._ledger.claimed(claim_id)
+            if claim.job is not None:
+                return claim, group
+            await asyncio.sleep(LOOK_EVERY.total_seconds())
+        return await self._ledger.claimed(claim_id)
 
     async def _job_on(
         self, claim: Claim, group: DemandGroup, order: StartedOrder
@@ -186,8 +202,6 @@ class Claims:
         """The job on this runner by the ledger, else by GitHub's own record."""
         if claim.job is not None and (known := await self._ledger.job(claim.job)):
             return known.event
-        if claim.state not in {ClaimState.REGISTERED, ClaimState.BUSY}:
-            raise StaleClaim(f"claim {claim.id} is {claim.state} and has no runner at work")
         owner, _, repository = order.repository.partition("/")
         name = runner_name(self._prefix, claim.id, claim.generation)
         for event in await self._github.run_jobs(

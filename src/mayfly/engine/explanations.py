@@ -8,11 +8,7 @@ from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
-from mayfly.model.runners import Claim, ClaimState
 from mayfly.ports import Ledger
-
-RECENT_CLAIMS = 200
-"""Claims looked through for a failure: enough to tell, and never the whole ledger."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +61,8 @@ class Explanations:
         match job.state:
             case JobState.WAITING:
                 return "GitHub holds it back, for an approval or a concurrency limit", facts
+            case JobState.QUEUED if job.doubted:
+                return "GitHub has to confirm that it is still queued, and is asked soon", facts
             case JobState.QUEUED:
                 summary, more = await self._waiting(job, decision.pool)
                 return summary, facts + more
@@ -84,15 +82,11 @@ class Explanations:
             f"pool {pool.name}: {use.used} of {pool.max} runners in use, {use.open} to be made",
             f"its group: {group.queued} queued, {group.supply} runner(s) on the way",
         ]
-        failed = await self._last_failure(group)
-        if failed is not None:
-            facts.append(f"its last runner failed on machine {failed.machine}: {failed.detail}")
+        if (stall := _stall(job, group)) is not None:
+            return stall, facts
+        if group.fails:
+            facts.append(f"runners that failed in a row: {group.fails}; the last: {group.trouble}")
         return _bottleneck(ahead, pool, use, group), facts
-
-    async def _last_failure(self, group: DemandGroup) -> Claim | None:
-        claims = await self._ledger.claims(RECENT_CLAIMS, live=False)
-        newest = next((claim for claim in claims if claim.group == group.id), None)
-        return newest if newest and newest.state is ClaimState.FAILED else None
 
     async def _began(self, job: WorkflowJob) -> str:
         event = job.event
@@ -105,9 +99,20 @@ class Explanations:
         return f"{verb} on {event.runner_name}, made on machine {claim.machine}"
 
 
+def _stall(job: WorkflowJob, group: DemandGroup) -> str | None:
+    """Why no runner is made although one is wanted; None when one may be."""
+    if group.stalled:
+        return (
+            f"stalled because {group.fails} runners in a row failed: {group.trouble}; it is tried "
+            f"once an hour, and at once after: mayfly jobs retry {job.key.id}"
+        )
+    if group.retry_at is not None and not group.supply:
+        times = "once" if group.fails == 1 else f"{group.fails} times in a row"
+        return f"making a runner failed {times} and is tried again soon: {group.trouble}"
+    return None
+
+
 def _bottleneck(ahead: int, pool: Pool, use: PoolUse, group: DemandGroup) -> str:
-    if group.refusal and not group.supply:
-        return f"GitHub refused to make a runner, and is asked again soon: {group.refusal}"
     if group.supply > ahead:
         return "a runner for it is being made"
     if use.used >= pool.max:

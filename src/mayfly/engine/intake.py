@@ -8,14 +8,11 @@ import msgspec
 
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
-from mayfly.engine.doorbells import Doorbells
-from mayfly.engine.news import News
 from mayfly.model.access import Decision
 from mayfly.model.demand import demand_for
 from mayfly.model.errors import MayflyError
-from mayfly.model.jobs import WorkflowJob, WorkflowJobEvent
+from mayfly.model.jobs import InstallationId, WorkflowJob, WorkflowJobEvent
 from mayfly.ports import Clock, Ledger
-from mayfly.telemetry import Telemetry
 
 LARGEST_BATCH = 256
 """Events that share a transaction: as many as wait while one commits, and never unbounded."""
@@ -38,30 +35,36 @@ class Intake:
         self,
         ledger: Ledger,
         admission: Admission,
-        doorbells: Doorbells,
-        news: News,
+        aftermath: Aftermath,
         clock: Clock,
-        telemetry: Telemetry,
     ) -> None:
         self._ledger = ledger
         self._admission = admission
-        self._aftermath = Aftermath(doorbells, news, telemetry, clock)
+        self._aftermath = aftermath
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._recording: asyncio.Task[None] | None = None
 
     async def submit(self, event: WorkflowJobEvent) -> Decision:
         """Decide and record; durable when it returns. Idempotent."""
-        decision = await self._admission.decide(event)
-        job = judged(
-            WorkflowJob(event=event, decision=decision, group=None, received_at=self._clock.now())
-        )
+        job = await self.judge(event)
         waiting = _Waiting(job, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._recording is None:
             self._recording = asyncio.create_task(self._record_waiting())
         await waiting.recorded
-        return decision
+        return job.decision
+
+    async def revived(self, installation: InstallationId) -> None:
+        """The App was installed there, unsuspended, or given other repositories or permissions."""
+        self._aftermath.follow(await self._ledger.revived(installation))
+
+    async def judge(self, event: WorkflowJobEvent) -> WorkflowJob:
+        """The event with admission's decision, in the demand group that puts it in."""
+        decision = await self._admission.decide(event)
+        return judged(
+            WorkflowJob(event=event, decision=decision, group=None, received_at=self._clock.now())
+        )
 
     async def review(self, *, pause: timedelta = timedelta(0)) -> None:
         """Decide all queued jobs again, after the access rules have changed.

@@ -6,6 +6,7 @@ from mayfly.engine.claims import Claims
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.retries import Retries
 from mayfly.model.pools import Pool
 from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger
 
@@ -22,5 +23,6 @@ class ControlPlane(NamedTuple):
     intake: Intake
     claims: Claims
     explanations: Explanations
+    retries: Retries
     news: News
     runner_prefix: str = "mayfly"

@@ -1,12 +1,12 @@
 """The whole HTTP side as one ASGI callable."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
 from litestar import Litestar
 from litestar.enums import ScopeType
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Scope, Send
 
 from mayfly.engine.plane import ControlPlane
 from mayfly.github.secrets import Secret
@@ -14,7 +14,7 @@ from mayfly.telemetry import Telemetry
 from mayfly.web import access_api, executor_api, openapi, operator_api, probes, problems
 from mayfly.web.callers import admitting
 from mayfly.web.injected import provided
-from mayfly.web.reflector import PATH, Reflector
+from mayfly.web.reflector import PATH, Reflector, pulled
 from mayfly.web.tokens import Role, Token, Tokens
 from mayfly.web.waits import Waits
 
@@ -24,18 +24,21 @@ _LARGEST_REQUEST: Final = 64 * 1024
 """Bytes of a request to the API; the largest order has less than 8 KiB."""
 
 
+Webhook = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
+
+
 class Front:
     """Answers `/webhooks/github` itself and gives everything else to Litestar."""
 
-    def __init__(self, reflector: Reflector, api: Litestar, waits: Waits) -> None:
-        self._reflector = reflector
+    def __init__(self, webhook: Webhook, api: Litestar, waits: Waits) -> None:
+        self._webhook = webhook
         self._api = api
         self._waits = waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the application's lifespan, as ASGI."""
         if scope["type"] == ScopeType.HTTP and scope["path"] == PATH:
-            await self._reflector(scope, receive, send)
+            await self._webhook(scope, receive, send)
         else:
             await self._api(scope, receive, send)
 
@@ -51,8 +54,12 @@ def build(
     tokens: Iterable[Token],
     telemetry: Telemetry,
     longest_wait: timedelta = LONGEST_WAIT,
+    pull: bool = False,
 ) -> Front:
-    """The app over `plane`; `secrets` are the webhook's, two while one is being replaced."""
+    """The app over `plane`; `secrets` are the webhook's, two while one is being replaced.
+
+    With `pull` there is no webhook.
+    """
     known = Tokens(tokens)
     waits = Waits()
     api = Litestar(
@@ -66,9 +73,9 @@ def build(
         ],
         dependencies=provided(plane, telemetry, waits, longest_wait),
         exception_handlers=problems.handlers(plane.clock),
-        openapi_config=openapi.config(admitting(known, *Role)),
+        openapi_config=openapi.config(admitting(known, *Role), pull=pull),
         request_max_body_size=_LARGEST_REQUEST,
         logging_config=None,  # structlog is configured by `telemetry.configure_logs`
         debug=False,
     )
-    return Front(Reflector(plane, secrets, telemetry), api, waits)
+    return Front(pulled if pull else Reflector(plane, secrets, telemetry), api, waits)

@@ -43,11 +43,15 @@ _RESULT: Final = {
 class CompletedJson(JsonRenderPlugin):
     """Litestar's description with the webhook path, which another callable serves."""
 
+    def __init__(self, *, pull: bool) -> None:
+        super().__init__()
+        self._pull = pull
+
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, completed(openapi_schema))
+        return super().render(request, completed(openapi_schema, pull=self._pull))
 
 
-def config(guard: Guard) -> OpenAPIConfig:
+def config(guard: Guard, *, pull: bool) -> OpenAPIConfig:
     """Served at `/schema/openapi.json`, to every bearer of a token."""
     bearer = SecurityScheme(type="http", scheme="bearer", description="`mayfly token new`")
     return OpenAPIConfig(
@@ -55,7 +59,7 @@ def config(guard: Guard) -> OpenAPIConfig:
         version=version("mayfly-runners"),
         description="A control plane for self-hosted GitHub Actions runners.",
         components=Components(security_schemes={"bearer": bearer}),
-        render_plugins=[CompletedJson()],
+        render_plugins=[CompletedJson(pull=pull)],
         use_handler_docstrings=True,
         openapi_router=Router(
             "/schema", route_handlers=[], guards=[guard], include_in_schema=False
@@ -63,14 +67,14 @@ def config(guard: Guard) -> OpenAPIConfig:
     )
 
 
-def completed(generated: dict[str, Any]) -> dict[str, Any]:
-    """The description with the webhook path, and with orders that refuse unknown fields."""
+def completed(generated: dict[str, Any], *, pull: bool) -> dict[str, Any]:
+    """The description with the webhook path, if there is one, and orders without other fields."""
     schemas = dict(generated["components"]["schemas"])
     for order in _ORDERS:
         schemas[order.__name__] = schemas[order.__name__] | {"additionalProperties": False}
     return generated | {
         "components": generated["components"] | {"schemas": schemas},
-        "paths": generated["paths"] | {PATH: {"post": _webhook()}},
+        "paths": generated["paths"] | ({} if pull else {PATH: {"post": _webhook()}}),
     }
 
 

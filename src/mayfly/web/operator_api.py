@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Annotated, Final
 
 import msgspec
-from litestar import Router, get
+from litestar import Router, get, post
 from litestar.exceptions import ClientException
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import ServerSentEventMessage, Stream
@@ -14,21 +14,25 @@ from litestar.types import Guard
 from mayfly.engine.explanations import Explanation
 from mayfly.engine.leftovers import runners_at_github
 from mayfly.engine.news import News
+from mayfly.engine.retries import Declined, Retried
 from mayfly.model.changes import PoolUse
 from mayfly.model.errors import NotFound
-from mayfly.model.jobs import JobState
+from mayfly.model.jobs import JobId, JobState
+from mayfly.web.callers import Call
 from mayfly.web.injected import GivenPlane, GivenWaits, Limit, PathId
 from mayfly.web.names import pool_named
-from mayfly.web.problems import documented
+from mayfly.web.problems import Conflict, documented
 from mayfly.web.views import (
     GitHubRunnerView,
     JobView,
     PoolView,
     RunnerView,
+    StallView,
     github_runner_view,
     job_view,
     pool_view,
     runner_views,
+    stall_view,
 )
 from mayfly.web.waits import Waits
 
@@ -60,7 +64,7 @@ async def jobs(
 @get("/jobs/{job_id:int}", responses=documented(400, 404))
 async def job(job_id: PathId, plane: GivenPlane) -> list[JobView]:
     """Every attempt of one workflow job, newest first."""
-    attempts = await plane.ledger.attempts(job_id)
+    attempts = await plane.ledger.attempts(JobId(job_id))
     if not attempts:
         raise NotFound(
             f"job {job_id} is not in the ledger: GitHub has not told of it, or it is long over"
@@ -73,6 +77,21 @@ async def job(job_id: PathId, plane: GivenPlane) -> list[JobView]:
 async def explain(job_id: PathId, plane: GivenPlane) -> Explanation:
     """Why the job waits, was refused, or what it got, with the evidence."""
     return await plane.explanations.explain(job_id)
+
+
+@post("/jobs/{job_id:int}/retry", status_code=200, responses=documented(400, 404, 409, 413, 503))
+async def retry(request: Call, job_id: PathId, plane: GivenPlane) -> Retried:
+    """Forget the failures of the job's demand group and ring for it; 409 when that is no help."""
+    answer = await plane.retries.retry(JobId(job_id), request.auth.name)
+    if isinstance(answer, Declined):
+        raise Conflict(answer.sentence)
+    return answer
+
+
+@get("/stalled", responses=documented(400))
+async def stalled(plane: GivenPlane, limit: Limit = 100) -> list[StallView]:
+    """Demand groups that failed so often that they are tried once an hour only, and why."""
+    return [stall_view(group, job) for group, job in await plane.retries.stalled(limit)]
 
 
 @get("/runners", responses=documented(400))
@@ -113,7 +132,8 @@ def routes(guard: Guard) -> Router:
     return Router(
         "/v1",
         route_handlers=[
-            *(jobs, job, explain, runners, runners_of_github, pools, events),
+            *(jobs, job, explain, retry, stalled),
+            *(runners, runners_of_github, pools, events),
         ],
         guards=[guard],
         security=[{"bearer": []}],

@@ -17,6 +17,8 @@ from mayfly.web.views import Status
 
 log = structlog.get_logger()
 
+_COUNTED: Final = 1000
+"""Stalled groups; more would not alarm anybody more."""
 _PATIENCE: Final = 2.0
 """Seconds a store or a bus has to answer; probes give up soon after."""
 
@@ -67,7 +69,8 @@ async def _refresh(plane: ControlPlane, telemetry: Telemetry) -> None:
     """Figures of a store that does not answer are left out, the others are still told."""
     try:
         async with asyncio.timeout(_PATIENCE):
-            telemetry.pools_seen(await plane.ledger.pools())
+            uses, stalled = await plane.ledger.pools(), await plane.ledger.stalled(_COUNTED)
+        telemetry.pools_seen(uses, stalled)
     except (TimeoutError, MayflyError, OSError) as error:
         telemetry.pools_unseen()
         log.warning("pools.unseen", error=type(error).__name__)

@@ -54,7 +54,7 @@ class Kind(NamedTuple):
 
 
 class Conflict(HTTPException):
-    """The request is fine, but the thing it would change is not ours to change."""
+    """The request is fine, but what it would change cannot be changed as things are."""
 
     status_code = 409
 

@@ -121,6 +121,7 @@ class Reflector:
                     account=change.account,
                     installation=change.installation,
                 )
+                await self._plane.intake.revived(change.installation)
                 return WebhookResult.INSTALLATION
             case Ignored() as ignored:
                 self._count(ignored, delivery)
@@ -171,6 +172,17 @@ class Reflector:
             case _:
                 log.error("webhook.failed", exc_info=error)
                 return WebhookResult.FAILED, problems.of_error(error), {}
+
+
+async def pulled(_scope: HTTPScope, _receive: Receive, send: Send) -> None:
+    """Stands at PATH, as ASGI, where deliveries are fetched and none is taken."""
+    problem = problems.of_status(
+        404,
+        "this control plane pulls: it reads the App's delivery log and takes no webhooks; "
+        'for webhooks set [github] intake = "push" in mayfly.toml',
+    )
+    headers = (_PROBLEM_HEADERS, (b"connection", b"close"))
+    await _send(send, problem.status, msgspec.json.encode(problem), headers)
 
 
 def _reason_of(ignored: Ignored) -> IgnoredReason:

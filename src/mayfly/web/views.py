@@ -8,7 +8,8 @@ import msgspec
 from mayfly.engine.leftovers import Found
 from mayfly.model.access import AccessRule, Admitted, Decision, Refused
 from mayfly.model.changes import PoolUse
-from mayfly.model.jobs import JobState, WorkflowJob
+from mayfly.model.demand import DemandGroup
+from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
 from mayfly.model.runners import Claim, Registration
 
@@ -40,6 +41,23 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime | None
     waited_seconds: float
     """Created until started or completed; until now for one that waits."""
+
+
+class StallView(msgspec.Struct, frozen=True, kw_only=True):
+    """A demand group that gets no runner until it is retried or its hour is over."""
+
+    pool: str
+    scope: str
+    labels: tuple[str, ...]
+    queued: int
+    """Jobs that wait for it."""
+    job_id: int | None
+    """One of them, to retry; None when none waits or it was not found among the first 1,000."""
+    failures: int
+    """In a row."""
+    machines: tuple[str, ...]
+    """The last two they happened on; none when it was GitHub that refused."""
+    reason: str
 
 
 class RunnerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +160,20 @@ def job_view(job: WorkflowJob, now: datetime) -> JobView:
         started_at=event.started_at,
         completed_at=event.completed_at,
         waited_seconds=max(0.0, (end - event.created_at).total_seconds()),
+    )
+
+
+def stall_view(group: DemandGroup, job: JobId | None) -> StallView:
+    """A stalled group, and one of the jobs that wait in it."""
+    return StallView(
+        pool=group.pool,
+        scope=group.scope,
+        labels=group.labels,
+        queued=group.queued,
+        job_id=job,
+        failures=group.fails,
+        machines=group.failed_on,
+        reason=group.trouble,
     )
 
 

@@ -1,0 +1,47 @@
+"""Surprises: settings that can be read and will astonish all the same, each as a sentence."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from stat import S_IROTH
+
+from mayfly.cli.settings import File, Settings
+from mayfly.database.sqlite import path_of
+from mayfly.model.pools import warnings
+from mayfly.web.tokens import Role
+
+
+def surprises(settings: Settings) -> list[str]:
+    """What an operator should know before `serve` does."""
+    file = settings.file
+    return [*warnings(settings.pools), *_tokens(settings), *_secrets(file), *_databases(file)]
+
+
+def _tokens(settings: Settings) -> Iterator[str]:
+    known = {pool.name.lower() for pool in settings.pools}
+    for token in settings.file.tokens:
+        for pool in token.pools:
+            if pool.lower() not in known:
+                yield f"token {token.name!r} names pool {pool!r}, which is none"
+    if not any(token.role is Role.EXECUTOR for token in settings.file.tokens):
+        yield (
+            "no [[tokens]] with role executor, so no executor can connect; make one with "
+            "`mayfly token new NAME --role executor --pool …`"
+        )
+
+
+def _secrets(file: File) -> Iterator[str]:
+    for path in (file.github.private_key_file, *file.github.webhook_secret_files):
+        if path is not None and path.stat().st_mode & S_IROTH:
+            yield f"every user of this machine can read {path}; chmod o-rwx {path}"
+
+
+def _databases(file: File) -> Iterator[str]:
+    bus_url = file.bus.url or file.store.url
+    pairs = ((file.store.backend, file.store.url), (file.bus.backend, bus_url))
+    for path in sorted({Path(path_of(url)) for backend, url in pairs if backend == "sql"}):
+        # SQLite writes files of its own beside the database.
+        if not path.parent.is_dir():
+            yield f"the database's directory {path.parent} does not exist, so `serve` cannot start"
+        elif not all(os.access(one, os.W_OK) for one in (path.parent, path) if one.exists()):
+            yield f"you may not write {path} or its directory; run `serve` as a user who may"

@@ -1,0 +1,173 @@
+"""The delivery log: what GitHub could not deliver is fetched, from where it was last read."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+import structlog
+
+from mayfly.model.deliveries import Attempt, LogPosition
+from mayfly.model.errors import GitHubRefused, MayflyError, Transient
+from mayfly.model.jobs import InstallationId, WorkflowJobEvent
+from mayfly.ports import Clock, GitHub, Ledger
+from mayfly.telemetry import Correction, Telemetry
+
+FIRST_LOOK_BACK = timedelta(hours=1)
+"""How far an empty ledger reads: jobs queued while the first start was prepared."""
+OVERLAP = timedelta(seconds=60)
+"""A delivery that times out is logged after younger ones, so the newest part is read again."""
+CHUNK = 200
+"""Attempts after which the position is stored; a crash costs no more than this."""
+AT_ONCE = 8
+MOST_TRIES = 5
+"""Turns in which a payload is asked for before GitHub is asked to deliver it again."""
+
+log = structlog.get_logger("mayfly")
+
+Record = Callable[[WorkflowJobEvent], Awaitable[object]]
+Revived = Callable[[InstallationId], Awaitable[None]]
+
+_JOB = "workflow_job"
+_INSTALLATION = ("installation", "installation_repositories")
+
+
+class _Delivery(NamedTuple):
+    """The attempts of one GUID that a reading found, newest first."""
+
+    attempts: Sequence[Attempt]
+
+    @property
+    def newest(self) -> Attempt:
+        return self.attempts[0]
+
+    @property
+    def arrived(self) -> bool:
+        """One success makes a delivery good."""
+        return any(attempt.succeeded for attempt in self.attempts)
+
+
+class DeliveryLog:
+    """With `pull` it is the only intake; otherwise what makes up for deliveries that failed."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        github: GitHub,
+        record: Record,
+        revived: Revived,
+        telemetry: Telemetry,
+        clock: Clock,
+        pull: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._github = github
+        self._record = record
+        self._revived = revived
+        self._telemetry = telemetry
+        self._clock = clock
+        self._pull = pull
+        self._taken: dict[str, Attempt] = {}
+        self._tries: dict[str, int] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def turn(self, ledger_seconds: float) -> None:
+        """Everything since the last reading is in the ledger, or asked for again. Idempotent."""
+        del ledger_seconds
+        position = await self._ledger.log_position()
+        attempts = await self._read(position)
+        for start in range(0, len(attempts), CHUNK):
+            chunk = attempts[start : start + CHUNK]
+            held = await self._take(chunk)
+            reached = [one for one in chunk if held is None or one.delivered_at < held.delivered_at]
+            if reached:
+                await self._ledger.log_read(LogPosition(reached[-1].id, reached[-1].delivered_at))
+            if held is not None:
+                break
+        else:
+            self._telemetry.log_read()
+        if position is None and not attempts:
+            await self._ledger.log_read(LogPosition(0, self._clock.now() - FIRST_LOOK_BACK))
+        self._forget(attempts)
+
+    async def _read(self, position: LogPosition | None) -> list[Attempt]:
+        """Oldest first."""
+        since = position.at - OVERLAP if position else self._clock.now() - FIRST_LOOK_BACK
+        found = []
+        async for attempt in self._github.deliveries():
+            if attempt.delivered_at < since:
+                break
+            found.append(attempt)
+        return sorted(found, key=lambda attempt: (attempt.delivered_at, attempt.id))
+
+    async def _take(self, chunk: Sequence[Attempt]) -> Attempt | None:
+        """Ingest what has to be; the oldest attempt that could not be, and has to wait."""
+        wanted = [delivery for delivery in _grouped(chunk) if self._wants(delivery)]
+        taken = await asyncio.gather(*(self._fetched(delivery) for delivery in wanted))
+        held = [delivery for delivery, done in zip(wanted, taken, strict=True) if not done]
+        oldest = [delivery.attempts[-1] for delivery in held]
+        return min(oldest, key=lambda attempt: attempt.delivered_at, default=None)
+
+    def _wants(self, delivery: _Delivery) -> bool:
+        attempt = delivery.newest
+        if attempt.event not in {_JOB, *_INSTALLATION} or attempt.guid in self._taken:
+            return False
+        return self._pull or not delivery.arrived
+
+    async def _fetched(self, delivery: _Delivery) -> bool:
+        """Whether the delivery needs no more of us."""
+        attempt = delivery.newest
+        if attempt.event in _INSTALLATION:
+            await self._revive(attempt)
+            return True
+        try:
+            async with self._room:
+                event = await self._github.delivery(attempt.id)
+        except Transient as error:
+            self._telemetry.github_refused(error)
+            tries = self._tries[attempt.guid] = self._tries.get(attempt.guid, 0) + 1
+            if tries < MOST_TRIES:
+                return False
+            await self._ask_again(attempt, error)
+        except GitHubRefused as error:
+            self._telemetry.github_refused(error)
+            await self._ask_again(attempt, error)
+        else:
+            if event is not None:
+                await self._record(event)
+                self._telemetry.corrected(Correction.DELIVERY_FETCHED)
+        self._taken[attempt.guid] = attempt
+        return True
+
+    async def _revive(self, attempt: Attempt) -> None:
+        """Which installation it was is in the log itself, and nothing else is wanted of it."""
+        if attempt.installation is not None:
+            await self._revived(attempt.installation)
+        self._taken[attempt.guid] = attempt
+
+    async def _ask_again(self, attempt: Attempt, error: MayflyError) -> None:
+        """The payload cannot be had; with `pull` nobody would hear it, and the sweep finds it."""
+        log.warning("delivery.unreadable", delivery=attempt.guid, reason=str(error))
+        if self._pull:
+            return
+        try:
+            await self._github.redeliver(attempt.id)
+        except (Transient, GitHubRefused) as refused:
+            log.warning("delivery.lost", delivery=attempt.guid, reason=str(refused))
+        else:
+            self._telemetry.corrected(Correction.DELIVERY_REPEATED)
+
+    def _forget(self, attempts: Sequence[Attempt]) -> None:
+        """Remember what the next reading finds again."""
+        guids = {attempt.guid: None for attempt in attempts}
+        self._taken = {guid: one for guid, one in self._taken.items() if guid in guids}
+        self._tries = {guid: tries for guid, tries in self._tries.items() if guid in guids}
+
+
+def _grouped(attempts: Sequence[Attempt]) -> list[_Delivery]:
+    """By GUID, in the order of their first attempts."""
+    by_guid: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        by_guid.setdefault(attempt.guid, []).insert(0, attempt)
+    return [_Delivery(group) for group in by_guid.values()]
