@@ -1,6 +1,5 @@
 """ports.Ledger: when GitHub is asked about a job, and what its answers do (R10)."""
 
-import msgspec
 import pytest
 
 from mayfly.model.changes import Touch
@@ -8,7 +7,6 @@ from mayfly.model.jobs import JobId, JobKey, JobState, WorkflowJob
 from mayfly.model.protocol import Outcome
 from mayfly.model.runners import ClaimState, Sighting
 from tests.fakes.backends import OpenedStore
-from tests.fakes.clocks import NOON
 from tests.fakes.factories import (
     busy_claim,
     claimed,
@@ -363,68 +361,3 @@ async def test_an_answer_about_a_lower_attempt_leaves_the_higher_open(store: Ope
 async def test_the_attempts_of_other_jobs_are_left_alone(store: OpenedStore):
     await store.ledger.record([queued_job(1), queued_job(2, attempt=2), queued_job(3, attempt=3)])
     assert (await store.use()).queued == 3
-
-
-# Too old to be believed (R17)
-
-DAY = 86_400
-
-
-async def test_a_delivery_older_than_a_day_does_not_count_before_github_confirms_it(
-    store: OpenedStore,
-):
-    changes = await store.ledger.record([queued_job(1, age=DAY + 1)])
-    assert changes.pools == {}
-    assert [job.key for job in changes.jobs] == [ONE]
-    assert await store.use() == (0, 0, 0)
-    assert await store.due_checks() == [1], "it is asked about at once"
-    changes = await store.ledger.checked(ONE, queued_job(1, age=DAY + 1, asked=True))
-    assert changes.pools == {"linux": Touch(opened=1, freed=0, used=0, open=1)}
-
-
-async def test_a_delivery_of_exactly_a_day_counts(store: OpenedStore):
-    await store.ledger.record([queued_job(1, age=DAY)])
-    assert await store.use() == (0, 1, 1)
-
-
-@pytest.mark.parametrize("state", [completed_job, running_job])
-async def test_an_old_delivery_that_is_long_over_is_closed_by_the_answer(store: OpenedStore, state):
-    await store.ledger.record([queued_job(1, age=DAY + 1)])
-    await store.ledger.checked(ONE, state(1, asked=True))
-    assert await store.use() == (0, 0, 0)
-    assert (await row_of(store)).state > JobState.QUEUED
-
-
-async def test_an_old_delivery_github_knows_nothing_of_is_closed_as_gone(store: OpenedStore):
-    await store.ledger.record([queued_job(1, age=DAY + 1)])
-    for _ in range(2):
-        await store.ledger.checked(ONE, None)
-    assert await ends_of(store) == [(1, "completed", "gone")]
-    assert await store.use() == (0, 0, 0)
-
-
-async def test_an_old_delivery_is_not_asked_about_all_the_time_when_github_is_silent(
-    store: OpenedStore,
-):
-    await store.ledger.record([queued_job(1, age=DAY + 1)])
-    await store.ledger.postponed(ONE)
-    assert await store.due_checks() == []
-
-
-async def test_a_job_that_was_known_to_wait_counts_however_old_it_is(store: OpenedStore):
-    long_ago = msgspec.structs.replace(waiting_job(1, age=2 * DAY), received_at=NOON)
-    await store.ledger.record([long_ago])
-    await store.ledger.record([queued_job(1, age=2 * DAY)])
-    assert await store.use() == (0, 1, 1)
-
-
-async def test_an_old_job_github_was_asked_for_counts_at_once(store: OpenedStore):
-    await store.ledger.record([queued_job(1, age=2 * DAY, asked=True)])
-    assert await store.use() == (0, 1, 1)
-
-
-async def test_an_old_job_that_runs_is_believed(store: OpenedStore):
-    await store.ledger.record([queued_job(2)])
-    mint = await registered_claim(store.ledger)
-    await store.ledger.record([running_job(1, runner=mint.name, age=2 * DAY)])
-    assert (await now_of(store.ledger, mint.claim.id)).state is ClaimState.BUSY

@@ -1,10 +1,11 @@
-"""ports.Ledger: what is over is kept for 8 days, and then forgotten (R17)."""
+"""ports.Ledger: what is over is forgotten in time, and old deliveries are doubted (R17)."""
 
 import pytest
 
-from mayfly.model.jobs import JobId, WorkflowJob
+from mayfly.model.changes import Touch
+from mayfly.model.jobs import JobId, JobKey, JobState, WorkflowJob
 from mayfly.model.protocol import Outcome
-from mayfly.model.runners import Claim, Sighting
+from mayfly.model.runners import Claim, ClaimState, Sighting
 from mayfly.ports import Ledger
 from tests.fakes.backends import OpenedStore
 from tests.fakes.factories import (
@@ -12,6 +13,7 @@ from tests.fakes.factories import (
     busy_claim,
     claimed,
     completed_job,
+    now_of,
     order,
     queued_job,
     refused,
@@ -22,6 +24,7 @@ from tests.fakes.factories import (
 
 KEPT = 8 * 86_400
 MANY = 1000
+ONE = JobKey(JobId(1), 1)
 
 
 async def known(ledger: Ledger) -> list[int]:
@@ -205,3 +208,69 @@ async def test_the_failures_of_a_machine_are_forgotten_with_the_claims(store: Op
     made = await claimed(store.ledger, "m1")
     await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "no disk")
     assert await store.ledger.claim(order("m1"), UNBOUNDED, None) is not None, "a first failure"
+
+
+# Deliveries too old to be believed
+
+DAY = 86_400
+
+
+async def test_a_delivery_older_than_a_day_does_not_count_before_github_confirms_it(
+    store: OpenedStore,
+):
+    changes = await store.ledger.record([queued_job(1, age=DAY + 1)])
+    assert changes.pools == {}
+    assert [job.key for job in changes.jobs] == [ONE]
+    assert await store.use() == (0, 0, 0)
+    assert await store.due_checks() == [1], "it is asked about at once"
+    changes = await store.ledger.checked(ONE, queued_job(1, age=DAY + 1, asked=True))
+    assert changes.pools == {"linux": Touch(opened=1, freed=0, used=0, open=1)}
+
+
+async def test_a_delivery_of_exactly_a_day_counts(store: OpenedStore):
+    await store.ledger.record([queued_job(1, age=DAY)])
+    assert await store.use() == (0, 1, 1)
+
+
+@pytest.mark.parametrize("state", [completed_job, running_job])
+async def test_an_old_delivery_that_is_long_over_is_closed_by_the_answer(store: OpenedStore, state):
+    await store.ledger.record([queued_job(1, age=DAY + 1)])
+    await store.ledger.checked(ONE, state(1, asked=True))
+    assert await store.use() == (0, 0, 0)
+    (job,) = await store.ledger.attempts(JobId(1))
+    assert job.state > JobState.QUEUED
+
+
+async def test_an_old_delivery_github_knows_nothing_of_is_closed_as_gone(store: OpenedStore):
+    await store.ledger.record([queued_job(1, age=DAY + 1)])
+    for _ in range(2):
+        await store.ledger.checked(ONE, None)
+    (job,) = await store.ledger.attempts(JobId(1))
+    assert job.event.conclusion == "gone"
+    assert await store.use() == (0, 0, 0)
+
+
+async def test_an_old_delivery_is_not_asked_about_all_the_time_when_github_is_silent(
+    store: OpenedStore,
+):
+    await store.ledger.record([queued_job(1, age=DAY + 1)])
+    await store.ledger.postponed(ONE)
+    assert await store.due_checks() == []
+
+
+async def test_a_job_that_was_known_to_wait_counts_however_old_it_is(store: OpenedStore):
+    await store.ledger.record([waiting_job(1, age=2 * DAY)])
+    await store.ledger.record([queued_job(1, age=2 * DAY)])
+    assert await store.use() == (0, 1, 1)
+
+
+async def test_an_old_job_github_was_asked_for_counts_at_once(store: OpenedStore):
+    await store.ledger.record([queued_job(1, age=2 * DAY, asked=True)])
+    assert await store.use() == (0, 1, 1)
+
+
+async def test_an_old_job_that_runs_is_believed(store: OpenedStore):
+    await store.ledger.record([queued_job(2)])
+    mint = await registered_claim(store.ledger)
+    await store.ledger.record([running_job(1, runner=mint.name, age=2 * DAY)])
+    assert (await now_of(store.ledger, mint.claim.id)).state is ClaimState.BUSY

@@ -19,11 +19,12 @@ from mayfly.model.changes import Changes
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.jobs import WorkflowJob
 from mayfly.model.pools import Convention, Pool, VariantRule
+from mayfly.model.runners import ClaimId
 from mayfly.store.ledger import TransactionalLedger
 from mayfly.store.memory import MemoryAccessRules, MemoryTransactions
 from mayfly.telemetry import Telemetry
-from tests.fakes.clocks import ManualClock
-from tests.fakes.factories import PREFIX
+from tests.fakes.clocks import TURN, ManualClock
+from tests.fakes.factories import PREFIX, claimed, queued_job
 from tests.fakes.github import FakeGitHub
 
 POOLS = (
@@ -88,6 +89,29 @@ class Engine(NamedTuple):
                     break
                 found.append(item.event)
         return found
+
+    def corrected(self, correction: str) -> float:
+        """How often the reconciler put such a thing right."""
+        label = f'mayfly_reconciler_corrected_total{{correction="{correction}"}} '
+        return float(self.telemetry.scrape().decode().partition(label)[2].partition("\n")[0])
+
+    async def turns(self, count: int = 1) -> None:
+        """So many turns of the reconciler, each in its time."""
+        for _ in range(count):
+            self.clock.advance(TURN.total_seconds())
+            assert await self.reconciler.turn()
+
+    async def queue(self, job: int = 1) -> None:
+        """A job that is queued at GitHub, and known here."""
+        await self.ledger.record([queued_job(job)])
+        self.github.jobs[job, 1] = [queued_job(job).event]
+
+    async def registered(self, job: int = 1, machine: str = "m1") -> ClaimId:
+        """A claim for such a job, with an idle runner at GitHub."""
+        await self.queue(job)
+        made = await claimed(self.ledger, machine)
+        await self.claims.register(made.id, made.boot)
+        return made.id
 
 
 @asynccontextmanager

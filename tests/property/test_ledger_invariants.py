@@ -1,14 +1,9 @@
 """The ledger's invariants, under any order of what can happen, and alike in every store."""
 
-import asyncio
 import os
-import shutil
-import tempfile
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -16,16 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mayfly.model.changes import Mint, Recount
-from mayfly.model.errors import MayflyError
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, JobState, WorkflowJob
 from mayfly.model.protocol import Outcome
 from mayfly.model.runners import ClaimId, ClaimState, RunKey, Sighting, runner_name
 from mayfly.ports import Ledger
-from tests.fakes.backends import STORES, OpenedStore, opened_store
-from tests.fakes.clocks import NOON, TURN
+from tests.fakes.clocks import TURN
 from tests.fakes.factories import PREFIX, event, job_of, order, refused
+from tests.fakes.stores import EVERY, Stores
 
-IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # waiting for a disk proves nothing
 MAXIMUM = 3
 PER_OWNER = 2
 LABELS = (
@@ -37,7 +30,6 @@ LABELS = (
 )
 ORDER_OF_STATES = list(ClaimState)
 FIRST_END = ORDER_OF_STATES.index(ClaimState.DONE)
-EVERY = 1000
 OLD = 13
 """Jobs from this id on are heard of a day late."""
 RUNS = (RunKey("octo/hello", 900, 1), RunKey("octo/hello", 900, 2))
@@ -58,10 +50,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.folder = Path(tempfile.mkdtemp(prefix="mayfly-property-", dir=IN_MEMORY))
-        self.stack = AsyncExitStack()
-        self.stores: list[OpenedStore] = []
+        self.stores = Stores()
         self.claims: list[ClaimId] = []
         self.boots: dict[ClaimId, str] = {}
         self.names: list[str] = ["theirs"]
@@ -75,21 +64,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize(machines=st.lists(st.integers(1, 4), max_size=4))
     def open_stores(self, machines: list[int]) -> None:
-        self.loop.run_until_complete(self._open())
+        self.stores.open()
         self._record([self._job(job_id, 1, JobState.QUEUED, True, None) for job_id in range(1, 9)])
         for machine in machines:
             self.a_runner_comes_up(machine, "linux")
 
-    async def _open(self) -> None:
-        for backend in STORES:
-            folder = self.folder / backend.name
-            folder.mkdir()
-            self.stores.append(await self.stack.enter_async_context(opened_store(backend, folder)))
-
     def teardown(self) -> None:
-        self.loop.run_until_complete(self.stack.aclose())
-        self.loop.close()
-        shutil.rmtree(self.folder)
+        self.stores.close()
 
     # What can happen
 
@@ -229,7 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
         kept = {claim.id for claim in self._claims_now()}
         assert live <= kept
         self.claims = [claim for claim in self.claims if claim in kept]
-        known = {job.key for job in self._ask(lambda ledger: ledger.jobs(EVERY))}
+        known = {job.key for job in self.stores.ask(lambda ledger: ledger.jobs(EVERY))}
         over = {key for key in self.reached if key not in known}
         assert all(self._may_be_forgotten(key) for key in over)
         self.reached = {key: state for key, state in self.reached.items() if key in known}
@@ -319,7 +300,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._only_moves_on(job.key)
 
     def _only_moves_on(self, key: JobKey) -> None:
-        found = self._ask(lambda ledger: ledger.job(key))
+        found = self.stores.ask(lambda ledger: ledger.job(key))
         assert found is not None
         assert found.state >= self.reached[key]
         self.reached[key] = found.state
@@ -332,8 +313,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.reached[key] is JobState.COMPLETED or key in self.refused
 
     def _tick(self, instance: str, period: timedelta, seconds: float) -> None:
-        for store in self.stores:
-            store.clock.advance(seconds)
+        self.stores.advance(seconds)
         self._both(lambda ledger: ledger.tick(instance, period))
 
     def _overdue(self, claim: ClaimId) -> None:
@@ -377,36 +357,28 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _both(self, act: Callable[[Ledger], Awaitable[Any]]) -> Any:
         """Every store answers alike; afterwards the invariants hold in each."""
-        answers = [self.loop.run_until_complete(_answer(act, store)) for store in self.stores]
-        assert all(answer == answers[0] for answer in answers), answers
-        self._check()
-        return answers[0]
-
-    def _ask(self, act: Callable[[Ledger], Awaitable[Any]]) -> Any:
-        return self.loop.run_until_complete(act(self.stores[0].ledger))
-
-    def _now(self, claim: ClaimId) -> Any:
-        return self._ask(lambda ledger: ledger.claimed(claim))[0]
-
-    def _claims_now(self) -> list[Any]:
-        return list(self._ask(lambda ledger: ledger.claims(EVERY, live=False)))
-
-    def _check(self) -> None:
-        for store in self.stores:
+        answer = self.stores.answer(act)
+        for store in self.stores.opened:
             stored, recounted = store.counters()
             assert stored == recounted
             assert all(used <= MAXIMUM for used in stored.pools.values())
             assert all(min(counts) >= 0 for counts in stored.groups.values())
+        return answer
+
+    def _now(self, claim: ClaimId) -> Any:
+        return self.stores.ask(lambda ledger: ledger.claimed(claim))[0]
+
+    def _claims_now(self) -> list[Any]:
+        return list(self.stores.ask(lambda ledger: ledger.claims(EVERY, live=False)))
 
     @invariant()
     def stores_hold_the_same(self) -> None:
-        states = [self.loop.run_until_complete(_everything(store.ledger)) for store in self.stores]
-        assert all(state == states[0] for state in states)
+        assert self.stores.hold_the_same()
 
     @invariant()
     def claims_only_move_on(self) -> None:
         """A new generation is the only step back, and an end is the end."""
-        for claim in self._claims_now() if self.stores else []:
+        for claim in self._claims_now() if self.stores.opened else []:
             place = ORDER_OF_STATES.index(claim.state)
             generation, before = self.claim_states.get(claim.id, (0, 0))
             assert (claim.generation, place) >= (generation, before)
@@ -414,34 +386,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.claim_states[claim.id] = claim.generation, place
 
 
-async def _answer(act: Callable[[Ledger], Awaitable[Any]], store: OpenedStore) -> Any:
-    try:
-        return await act(store.ledger)
-    except MayflyError as error:
-        return type(error), str(error)
-
-
 async def _recount(after: GroupId | None, ledger: Ledger) -> Recount | None:
     return await ledger.recount(after)
-
-
-async def _everything(ledger: Ledger) -> list[object]:
-    claims = await ledger.claims(EVERY, live=False)
-    groups = {claim.group: None for claim in claims}
-    return [
-        await ledger.jobs(EVERY),
-        await ledger.queued(EVERY),
-        [await ledger.ahead(job) for job in await ledger.queued(EVERY)],
-        await ledger.repositories(NOON),
-        await ledger.scopes(NOON),
-        await ledger.stalled(EVERY),
-        claims,
-        await ledger.claims(EVERY, live=True),
-        [await ledger.group(group) for group in groups],
-        await ledger.unproven(),
-        await ledger.due(50),
-        dict(await ledger.pools()),
-    ]
 
 
 TestLedger = LedgerMachine.TestCase

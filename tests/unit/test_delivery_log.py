@@ -8,7 +8,13 @@ import structlog
 
 from mayfly.engine.deliveries import CHUNK, FIRST_LOOK_BACK, MOST_TRIES, DeliveryLog
 from mayfly.model.deliveries import Attempt, LogPosition
-from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RefusalKind, Transient
+from mayfly.model.errors import (
+    GitHubRefused,
+    GitHubUnreachable,
+    RateLimited,
+    RefusalKind,
+    Transient,
+)
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 from mayfly.ports import Ledger
 from mayfly.telemetry import Telemetry
@@ -381,3 +387,14 @@ async def test_a_changed_installation_is_told_without_fetching_it(world: World, 
     await turns(log, 2)
     assert world.revivals == [7]
     assert "delivery" not in world.github.verbs()
+
+
+async def test_our_own_limit_is_no_reason_to_give_a_payload_up(world: World):
+    world.logs(attempt(1, status=FAILED))
+    log = world.log()
+    for _ in range(MOST_TRIES + 1):
+        world.github.fail_before("delivery", RateLimited("the App is at its limit"))
+    await turns(log, MOST_TRIES + 1)
+    assert world.recorded == []
+    await turns(log)
+    assert world.recorded == [1]

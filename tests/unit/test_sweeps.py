@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import structlog
 
-from mayfly.engine.sweeps import CALLS_PER_TURN, SETTLED, Sweeps
+from mayfly.engine.sweeps import CALLS_PER_TURN, Sweeps
 from mayfly.model.access import AccessRule
 from mayfly.model.errors import GitHubRefused, RefusalKind
 from mayfly.model.jobs import InstallationId, JobState
@@ -204,7 +204,7 @@ async def test_a_run_that_changed_just_now_waits_and_its_etag_does_not_hide_it(w
     world.has_run(1)
     await world.passes(PERIOD)
     swept_at = world.github.asked_at[-1][0]
-    world.has_run(2, updated_at=swept_at + timedelta(seconds=PERIOD) - SETTLED / 2)
+    world.has_run(2, updated_at=swept_at + timedelta(seconds=PERIOD) - timedelta(minutes=4))
     await world.passes(PERIOD)
     assert await world.known() == [1, 1000], "deliveries may still be on their way"
     await world.passes(PERIOD)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from mayfly.model.deliveries import Attempt, LogPosition
-from mayfly.model.errors import GitHubRefused, MayflyError, Transient
+from mayfly.model.errors import GitHubRefused, MayflyError, RateLimited, Transient
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 from mayfly.ports import Clock, GitHub, Ledger
 from mayfly.telemetry import Correction, Telemetry
@@ -124,6 +124,8 @@ class DeliveryLog:
         try:
             async with self._room:
                 event = await self._github.delivery(attempt.id)
+        except RateLimited:
+            return False  # says nothing about this payload
         except Transient as error:
             self._telemetry.github_refused(error)
             tries = self._tries[attempt.guid] = self._tries.get(attempt.guid, 0) + 1

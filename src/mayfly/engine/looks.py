@@ -26,4 +26,4 @@ async def delete_at_github(
         return Sighting.UNREACHABLE
     except GitHubRefused as refused:
         telemetry.github_refused(refused)
-        return Sighting.GONE if refused.kind in NO_LONGER_THERE else Sighting.UNREACHABLE
+        return Sighting.GONE if refused.kind in NO_LONGER_THERE else Sighting.REFUSED

@@ -98,7 +98,7 @@ class Reconciler:
             await asyncio.sleep(self._period.total_seconds())
 
     async def _begin_turn(self) -> bool:
-        """What needs the ledger alone is done; what needs GitHub is begun."""
+        """Works are begun for all that is due, and what lost doorbells stood for is rung again."""
         now = await self._ledger.tick(self._instance, self._period)
         if now is None:
             return False
@@ -166,7 +166,7 @@ class Reconciler:
             )
         except (Transient, GitHubRefused) as error:
             self._telemetry.github_refused(error)
-            self._works.heard(event.installation, answer=False)
+            self._works.heard(event.installation, answer=isinstance(error, GitHubRefused))
             await self._ledger.postponed(job.key)
             return
         self._works.heard(event.installation, answer=True)
@@ -185,6 +185,7 @@ class Reconciler:
                 )
             except (Transient, GitHubRefused) as error:
                 self._telemetry.github_refused(error)
+                self._works.heard(group.installation, answer=isinstance(error, GitHubRefused))
                 events = []
             for event in events:
                 if event.runner_name and f"-{claim.id}-" in event.runner_name:

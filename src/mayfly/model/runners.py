@@ -165,6 +165,8 @@ class Sighting(StrEnum):
     """No runner has this name: not yet a proof, a timed-out mint can take effect later."""
     BUSY = "busy"
     """DELETE said 422."""
+    REFUSED = "refused"
+    """GitHub did not let us ask."""
     UNREACHABLE = "unreachable"
 
 

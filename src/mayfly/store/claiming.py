@@ -129,6 +129,7 @@ def heartbeat(turn: Turn, claim: Claim) -> Order:
     """Heard of it; whether it shall go on."""
     if claim.live and proofs.is_silent(claim, turn.deadlines, turn.at):
         proofs.spoke_again(turn, claim)
+        claim = msgspec.structs.replace(claim, detail="")
     turn.tables.put_claim(msgspec.structs.replace(claim, heard_at=turn.at))
     if claim.live:
         return Order.STOP if _has_refused_job(turn, claim) else Order.CONTINUE

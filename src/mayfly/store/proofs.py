@@ -52,7 +52,7 @@ def saw(turn: Turn, name: str, sighting: Sighting) -> None:
     negatives = registration.negatives + int(sighting is Sighting.NOT_FOUND)
     if sighting in {Sighting.GONE, Sighting.DELETED} or negatives >= NEEDED_NEGATIVES:
         _proven_gone(turn, registration, claim, sighting)
-    elif sighting is Sighting.UNREACHABLE:
+    elif sighting in {Sighting.UNREACHABLE, Sighting.REFUSED}:
         _unreachable(turn, registration, claim)
     else:
         turn.tables.put_registration(
@@ -137,6 +137,8 @@ def _unreachable(turn: Turn, registration: Registration, claim: Claim) -> None:
         turn.abandoned.append(registration)
         _proven_gone(turn, registration, claim, Sighting.UNREACHABLE)
         return
+    if silent_for >= turn.deadlines.unreachable_seconds:
+        _write_off(turn, claim)
     pause = min(LONGEST_SILENCE, turn.deadlines.look_again_seconds * 2.0**registration.unreached)
     if silent_for < turn.deadlines.unreachable_seconds:
         pause = min(pause, turn.deadlines.unreachable_seconds - silent_for)
@@ -148,16 +150,24 @@ def _unreachable(turn: Turn, registration: Registration, claim: Claim) -> None:
             unreached=min(registration.unreached + 1, 10),
         )
     )
-    if silent_for >= turn.deadlines.unreachable_seconds:
-        _write_off(turn, claim)
 
 
 def _write_off(turn: Turn, claim: Claim) -> None:
-    """Free the slot of an executor that is silent too."""
+    """Free the slot of an executor that is silent too, or whose idle runner is not wanted."""
     after = claim
     if claim.live:
-        if not is_silent(claim, turn.deadlines, turn.at):
+        silent = is_silent(claim, turn.deadlines, turn.at)
+        if not (silent or _is_unwanted(turn, claim)):
             return
-        after = advanced(claim, _end_without_runner(claim, silent=True), turn.at)
+        watch(turn, claim.id, turn.at)
+        after = advanced(claim, _end_without_runner(claim, silent=silent), turn.at)
     if not claim.written_off:
         turn.claim(claim, msgspec.structs.replace(after, written_off=True))
+
+
+def _is_unwanted(turn: Turn, claim: Claim) -> bool:
+    """Nobody took the runner, and it was to be deleted."""
+    if claim.state is not ClaimState.REGISTERED:
+        return False
+    group = turn.tables.group(claim.group)
+    return is_given_up(claim) or (group is not None and group.surplus > 0)
