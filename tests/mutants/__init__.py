@@ -1,0 +1,1 @@
+"""Deliberate faults in the engine, to prove that the simulation would notice real ones."""
