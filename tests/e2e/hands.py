@@ -24,40 +24,38 @@ _GONE = 404
 class InstantDriver:
     """Speaks to GitHub as a runner does; nothing is run."""
 
+    def __init__(self, github: httpx.AsyncClient) -> None:
+        self._github = github
+
     async def prepare(self, claim: Granted) -> None:
         """There is nothing to prepare."""
 
     async def run(self, name: str, jit_config: str) -> Finished:
         files = {file: msgspec.json.decode(text) for file, text in unpacked(jit_config).items()}
-        secret = files[".credentials"]["Data"]["Token"]
-        async with httpx.AsyncClient(
-            base_url=files[".runner"]["ServerUrl"], trust_env=False, timeout=60
-        ) as github:
-            session = await _said(github, "POST", "session", secret)
-            await _one_job(github, session["session"])
+        session = await self._said("session", files[".credentials"]["Data"]["Token"])
+        token = session["session"]
+        if (job := await self._job(token)) is not None:
+            await self._said(f"jobs/{job}/acquire", token)
+            await self._said(f"jobs/{job}/complete", token, conclusion="success")
         return Finished(Outcome.DONE, 0, "")
 
     async def cleanup(self) -> None:
         """There is nothing to clean up."""
 
+    async def _job(self, token: str) -> int | None:
+        """What GitHub gives it; None when the runner is not wanted any more."""
+        while True:
+            answer = await self._github.get("message", headers=_bearer(token))
+            if answer.status_code == _GONE:
+                return None
+            if answer.content:
+                given: dict[str, int] = answer.raise_for_status().json()
+                return given["job"]
 
-async def _one_job(github: httpx.AsyncClient, token: str) -> None:
-    given = None
-    while given is None:
-        answer = await github.get("message", headers=_bearer(token))
-        if answer.status_code == _GONE:
-            return
-        given = answer.json() if answer.content else None
-    await _said(github, "POST", f"jobs/{given['job']}/acquire", token)
-    await _said(github, "POST", f"jobs/{given['job']}/complete", token, conclusion="success")
-
-
-async def _said(
-    github: httpx.AsyncClient, method: str, path: str, token: str, **body: str
-) -> dict[str, str]:
-    answer = await github.request(method, path, headers=_bearer(token), json=body)
-    said: dict[str, str] = answer.raise_for_status().json()
-    return said
+    async def _said(self, path: str, token: str, **body: str) -> dict[str, str]:
+        answer = await self._github.post(path, headers=_bearer(token), json=body)
+        said: dict[str, str] = answer.raise_for_status().json()
+        return said
 
 
 def _bearer(token: str) -> dict[str, str]:
@@ -68,15 +66,19 @@ def _bearer(token: str) -> dict[str, str]:
 async def hands(stage: Stage, number: int) -> AsyncIterator[None]:
     """So many executors of the stage's first control plane; they end with the block."""
     shutdown = Shutdown()
-    working = [asyncio.create_task(_work(stage, each, shutdown)) for each in range(number)]
-    try:
-        yield
-    finally:
-        shutdown.drain.set()
-        await asyncio.gather(*working)
+    url = f"{stage.simulator.url}/_runner/"
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as github:
+        driver = InstantDriver(github)
+        working = [_work(stage, f"hand-{each}", driver, shutdown) for each in range(number)]
+        tasks = [asyncio.create_task(work) for work in working]
+        try:
+            yield
+        finally:
+            shutdown.drain.set()
+            await asyncio.gather(*tasks)
 
 
-async def _work(stage: Stage, number: int, shutdown: Shutdown) -> None:
+async def _work(stage: Stage, machine: str, driver: InstantDriver, shutdown: Shutdown) -> None:
     settings = Settings(
         server=stage.urls[0],
         pool=_POOL,
@@ -84,9 +86,7 @@ async def _work(stage: Stage, number: int, shutdown: Shutdown) -> None:
         state_dir=stage.directory / "unused",
     )
     timing = Timing()
-    async with open_client(settings, f"boot-{number}") as client:
+    async with open_client(settings, f"boot of {machine}") as client:
         started = StartedQuestion(client, timing)
-        rounds = Rounds(
-            settings, f"hand-{number}", client, InstantDriver(), started, shutdown, timing
-        )
+        rounds = Rounds(settings, machine, client, driver, started, shutdown, timing)
         await rounds.run()
