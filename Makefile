@@ -1,12 +1,13 @@
 # Every target sets up .venv by itself; `make` alone prints what there is.
 PYTHON ?= python3
+JOBS   ?= 30000
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 CORE   := $(VENV)/.core
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench serve
+.PHONY: help demo test check fix bench serve simulate mutants chaos
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +20,15 @@ serve: $(CORE) ## run the control plane with ./mayfly.toml
 
 test: $(STAMP) ## run every test
 	$(BIN)/pytest -n auto
+
+simulate: $(STAMP) ## run the engine through 300 worlds full of faults, in virtual time; JOBS=1000000 for more
+	$(BIN)/python -m tests.simulation --seeds 300 --jobs $(JOBS)
+
+mutants: $(STAMP) ## break the engine on purpose, rule by rule, and see the simulation notice
+	$(BIN)/python -m tests.mutants
+
+chaos: $(STAMP) ## kill real processes once a second while 500 jobs run
+	$(BIN)/python -m tests.chaos
 
 check: $(STAMP) ## lint, types and import rules; changes nothing
 	$(BIN)/ruff format --check .
