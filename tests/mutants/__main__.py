@@ -27,6 +27,9 @@ def main() -> int:
     """0 when the healthy code passes and every fault is caught."""
     options = _options()
     chosen = [patch for patch in sorted(PATCHES.glob("*.patch")) if options.only in patch.name]
+    if unfit := unfitting():
+        print(f"these patches fit the code no longer; renew them: {', '.join(unfit)}")
+        return 1
     with _copy() as healthy:
         if (complaint := _caught(healthy, options.seeds)) is not None:
             print(f"the code as it is does not pass: {complaint}")
@@ -41,6 +44,21 @@ def main() -> int:
     return 1 if survived else 0
 
 
+def unfitting() -> list[str]:
+    """The patches that cannot be applied to the code as it is."""
+    with _copy() as copy:
+        return [
+            patch.name
+            for patch in sorted(PATCHES.glob("*.patch"))
+            if not _apply(patch, copy, "--check")
+        ]
+
+
+def _apply(patch: Path, copy: Path, *options: str) -> bool:
+    command = ("git", "apply", *options, str(patch))
+    return subprocess.run(command, cwd=copy, capture_output=True, check=False).returncode == 0
+
+
 def _title(patch: Path) -> str:
     """The rule it breaks, in words: its first line."""
     return patch.read_text().partition("\n")[0]
@@ -48,15 +66,8 @@ def _title(patch: Path) -> str:
 
 def _tried(patch: Path, seeds: int) -> str | None:
     with _copy() as copy:
-        applied = subprocess.run(
-            ("git", "apply", str(patch)),
-            cwd=copy,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if applied.returncode:
-            raise SystemExit(f"{patch.name} no longer fits; renew it: {applied.stderr}")
+        if not _apply(patch, copy):
+            raise SystemExit(f"{patch.name} fits the code no longer; renew it")
         return _caught(copy, seeds)
 
 
