@@ -45,6 +45,19 @@ class Stage:
     async def over(self, *jobs: Job, minutes: float = 60.0) -> None:
         await self.until(lambda: all(job.over for job in jobs), minutes=minutes)
 
+    async def stolen(self, seconds: float) -> Job:
+        """A stranger's job at work on a runner that was made for one that was cancelled."""
+        self.world.runners.paused_until = self.world.clock.seconds() + 3600.0
+        cancelled = self.push(60.0)
+        await self.until(lambda: bool(self.world.runners.all()))
+        await asyncio.sleep(5.0)
+        self.world.jobs.cancel(cancelled)
+        stranger = self.push(seconds, labels=("self-hosted",)).jobs[0]
+        self.world.runners.paused_until = 0.0
+        self.world.runners.resume()
+        await self.until(lambda: stranger.started_at is not None)
+        return stranger
+
     @property
     def claims(self) -> list[Claim]:
         return list(self.world.database.tables._claims.values())

@@ -235,3 +235,16 @@ def test_a_late_mint_during_a_suspension_leaves_no_name_unwatched():
         world.jobs.cancel(run)
 
     played(scene, pool_of(most=1, machines=1))
+
+
+def test_a_strangers_job_on_a_runner_hides_the_next_job_for_minutes_only():
+    async def scene(stage: Stage) -> None:
+        stage.world.faults.aim(NEVER_LOGGED, lambda job, action: action == "in_progress")
+        stranger = await stage.stolen(7200.0)
+        await asyncio.sleep(60.0)
+        run = stage.push(60.0)
+        await stage.over(*run.jobs)
+        assert wait_of(run.jobs[0]) < 240.0
+        await stage.over(stranger, minutes=150)
+
+    played(scene, pool_of(most=2, guard=False, prepare_seconds=10.0))

@@ -133,3 +133,15 @@ def test_five_thousand_jobs_on_a_pool_of_four_ring_a_hundred_times_in_half_an_ho
     served = sum(job.conclusion == "success" for job in stage.world.jobs.every)
     assert served > 20
     assert stage.doorbells <= 150
+
+
+def test_a_machine_that_dies_with_a_strangers_job_nobody_hears_of_again_frees_its_slot():
+    async def scene(stage: Stage) -> None:
+        lost = "delivery lost, never logged"
+        stage.world.faults.aim(lost, lambda job, action: action == "completed")
+        stranger = await stage.stolen(1200.0)
+        machine = stage.claims[0].machine
+        next(each for each in stage.world.machines if each.name == machine).never_return()
+        await stage.over(stranger)
+
+    played(scene, pool_of(most=2, guard=False))
