@@ -13,7 +13,7 @@ from mayfly.model.protocol import Order
 from mayfly.model.runners import ClaimState
 from mayfly.ports import Ledger
 from tests.fakes.backends import OpenedStore
-from tests.fakes.clocks import NOON, pass_time
+from tests.fakes.clocks import NOON, TURN, pass_time
 from tests.fakes.factories import (
     UNBOUNDED,
     claimed,
@@ -285,3 +285,10 @@ async def test_a_verb_that_fails_leaves_nothing_behind(store: OpenedStore):
     assert await state_of(store.ledger) is JobState.QUEUED
     assert (await now_of(store.ledger, mint.claim.id)).state is ClaimState.REGISTERED
     assert [name.name for name in await store.ledger.unproven()] == [mint.name]
+
+
+async def test_a_leader_whose_clock_was_ahead_locks_nobody_out(store: OpenedStore):
+    store.clock.advance(86_400)
+    await store.ledger.tick("ahead", TURN)
+    store.clock.advance(-86_400)
+    assert await store.ledger.tick("another", TURN) is not None

@@ -361,3 +361,41 @@ async def test_an_answer_about_a_lower_attempt_leaves_the_higher_open(store: Ope
 async def test_the_attempts_of_other_jobs_are_left_alone(store: OpenedStore):
     await store.ledger.record([queued_job(1), queued_job(2, attempt=2), queued_job(3, attempt=3)])
     assert (await store.use()).queued == 3
+
+
+# A job that was closed as gone, and is there after all
+
+
+async def closed_as_gone(store: OpenedStore) -> None:
+    await store.ledger.record([queued_job(1)])
+    for _ in range(2):
+        await store.ledger.checked(ONE, None)
+    assert await ends_of(store) == [(1, "completed", "gone")]
+
+
+async def test_a_job_that_was_hidden_for_a_while_is_served_when_github_shows_it_again(
+    store: OpenedStore,
+):
+    await closed_as_gone(store)
+    await store.ledger.record([queued_job(1, asked=True)])
+    assert await ends_of(store) == [(1, "queued", None)]
+    assert await store.use() == (0, 1, 1)
+
+
+async def test_a_delivery_of_a_job_that_was_gone_makes_github_be_asked_and_counts_nothing(
+    store: OpenedStore,
+):
+    await closed_as_gone(store)
+    await store.ledger.record([queued_job(1)])
+    assert await store.use() == (0, 0, 0)
+    assert [job.key for job in (await store.ledger.due(10)).checks] == [ONE]
+
+
+async def test_running_jobs_are_asked_about_although_thousands_are_queued(store: OpenedStore):
+    await store.ledger.record([queued_job(number) for number in range(2, 40)])
+    await store.passes(4 * MINUTE)
+    await store.ledger.record([running_job(1)])
+    await store.passes(30 * MINUTE)
+    checks = (await store.ledger.due(5)).checks
+    assert checks[0].key == ONE
+    assert len(checks) == 6

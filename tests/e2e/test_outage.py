@@ -23,7 +23,7 @@ pool = "linux"
 """
 ACCOUNTS = (Account(login="octo-org", type="Organization", repositories=("octo-repo",)),)
 # Long, so that a slow machine adds no turns: each one would read the newest part of the log again.
-DEADLINES = {"turn_seconds": 120.0}
+DEADLINES = {"turn_seconds": 120.0, "silent_seconds": 600.0}
 
 
 async def test_200_jobs_queued_during_an_outage_run_for_205_calls_and_their_mints():

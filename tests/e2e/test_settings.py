@@ -62,7 +62,7 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "a level of no log": (lambda good: f'{good}\n[log]\nlevel = "loud"\n', "log.level"),
     "no pause": (lambda good: f"{good}\n[deadlines]\nturn_seconds = 0\n", "turn_seconds"),
     "no number": (lambda good: f"{good}\n[deadlines]\nturn_seconds = nan\n", "turn_seconds"),
-    "silent at once": (lambda good: f"{good}\n[deadlines]\nsilent_seconds = 5\n", "seems dead"),
+    "silent at once": (lambda good: f"{good}\n[deadlines]\nsilent_seconds = 5\n", "seem dead"),
     "no port": (lambda good: good.replace("port = 0", "port = 99999"), "server.port"),
     "no address": (lambda good: good.replace("app_id", 'api_url = "x"\napp_id'), "api_url"),
     "a long prefix": (lambda good: f'runner_prefix = "{"x" * 40}"\n{good}', "runner_prefix"),

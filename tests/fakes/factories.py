@@ -131,6 +131,7 @@ def attempt(
     age: float = 0.0,
     status: int = 200,
     kind: str = "workflow_job",
+    action: str = "queued",
 ) -> Attempt:
     """A try of GitHub to deliver; `age` is how many seconds before NOON."""
     return Attempt(
@@ -138,7 +139,7 @@ def attempt(
         guid=guid or f"guid-{number}",
         delivered_at=NOON - timedelta(seconds=age),
         event=kind,
-        action="queued",
+        action=action,
         status_code=status,
         installation=InstallationId(7),
     )

@@ -27,6 +27,9 @@ def main() -> int:
     """0 when the healthy code passes and every fault is caught."""
     options = _options()
     chosen = [patch for patch in sorted(PATCHES.glob("*.patch")) if options.only in patch.name]
+    if not chosen:
+        print(f"no patch in {PATCHES} has {options.only!r} in its name")
+        return 1
     if unfit := unfitting():
         print(f"these patches fit the code no longer; renew them: {', '.join(unfit)}")
         return 1
@@ -77,16 +80,22 @@ def _caught(copy: Path, seeds: int) -> str | None:
     if traces is None:
         return "an aimed trace that never ends"
     if traces.returncode:
-        named = FAILED_TEST.search(traces.stdout)
-        return f"trace {named[1]}" if named else f"traces: {traces.stdout[-200:]!r}"
+        return f"trace {_named(FAILED_TEST, traces.stdout)}"
     random = ("-m", "tests.simulation", "--seeds", str(seeds), "--processes", "1")
     run = _run(copy, random, SEEDS_SECONDS)
     if run is None:
         return "a seed that never ends"
     if run.returncode:
-        named = FAILED_SEED.search(run.stdout)
-        return f"seed {named[1]}" if named else f"seeds: {run.stdout[-200:]!r}"
+        return f"seed {_named(FAILED_SEED, run.stdout)}"
     return None
+
+
+def _named(pattern: re.Pattern[str], output: str) -> str:
+    """What failed; a patch that breaks the program itself proves nothing."""
+    found = pattern.search(output)
+    if found is None:
+        raise SystemExit(f"this is no verdict of the simulation:\n{output[-2000:]}")
+    return found[1]
 
 
 def _run(

@@ -58,13 +58,20 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
-    parser.add_argument("--seeds", type=int, help="at least so many worlds")
-    parser.add_argument("--jobs", type=int, help="at least so many jobs")
+    parser.add_argument("--seeds", type=_some, help="at least so many worlds")
+    parser.add_argument("--jobs", type=_some, help="at least so many jobs")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--calm", action="store_true", help="without faults only")
     parser.add_argument("--seed", type=int, help="replay this one and print its journal")
-    parser.add_argument("--processes", type=int, default=2, help="worlds at the same time")
+    parser.add_argument("--processes", type=_some, default=2, help="worlds at the same time")
     return parser.parse_args()
+
+
+def _some(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
 
 
 def _replay(seed: int, *, calm: bool) -> int:

@@ -57,7 +57,7 @@ class Audit:
             self._journal.say("name", old.name, "gone")
 
     def _job(self, old: WorkflowJob | None, new: WorkflowJob) -> None:
-        if old is not None and new.state < old.state:
+        if old is not None and new.state < old.state and old.event.conclusion != "gone":
             self._complain(f"job {new.key} moved back from {old.state.word} to {new.state.word}")
         decision = new.decision
         if old is not None and old.decision == decision:
@@ -66,6 +66,8 @@ class Audit:
             self._complain(f"job {new.key} was admitted to {decision.pool}, wrongly")
 
     def _claim(self, old: Claim | None, new: Claim) -> None:
+        if old is not None and self._variant(new) != self._variant(old):
+            self._complain(f"claim {new.id} moved to another variant than it was prepared for")
         if old is not None and (old.state, old.generation) == (new.state, new.generation):
             return
         self._journal.say(f"claim.{new.state}", new.id, new.generation, new.machine, new.detail)
@@ -73,6 +75,10 @@ class Audit:
             self._edge(old, new)
         elif not self._recount.queued[new.group]:
             self._complain(f"claim {new.id} was made for a group without an admitted job")
+
+    def _variant(self, claim: Claim) -> str | None:
+        group = self._tables._groups.get(claim.group)
+        return group.variant if group else None
 
     def _edge(self, old: Claim, new: Claim) -> None:
         """A new generation is the only step back."""

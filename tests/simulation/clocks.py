@@ -23,7 +23,7 @@ class SimulatedClock:
         return self._epoch + timedelta(milliseconds=int(self._loop.time() * 1000))
 
     def new_id(self) -> str:
-        return f"{next(self._ids):08x}"
+        return f"{next(self._ids):026x}"
 
     def skewed(self, seconds: float) -> "SimulatedClock":
         """The same time on a host whose clock is off; ids stay unique."""

@@ -9,6 +9,8 @@ from tests.simulation.world import World
 
 GRACE_SECONDS = 1800.0
 """So long after the last fault a job may wait for a repair."""
+STUCK_SECONDS = 300.0
+"""A claim that has not moved for so long serves nobody."""
 LOOKS = 3
 """A slot that is free in one look may be free for the moment only."""
 
@@ -45,8 +47,19 @@ class Overdue:
             and world.verdicts.admitted(job)
             and not truly_stalled(world, job)
             and not undiscovered(world, job)
+            and not self._is_being_served(job)
             and self._could_be_served(job)
         ]
+
+    def _is_being_served(self, job: Job) -> bool:
+        """A runner for its group is on its way, and not for so long that it must be stuck."""
+        tables = self._world.database.tables
+        row, now = tables._jobs.get(job.key), tables.clock().ledger_seconds
+        return row is not None and any(
+            claim.supply and now - claim.state_at < STUCK_SECONDS
+            for claim in tables._live_claims()
+            if claim.group == row.group
+        )
 
     def _could_be_served(self, job: Job) -> bool:
         each = next(each for each in self._world.plan.pools if each.pool.name == job.work.pool)

@@ -166,6 +166,8 @@ def test_what_happened_during_three_hours_of_outage_is_read_from_the_log():
         await asyncio.sleep(2.9 * 3600.0)
         late = stage.push(*[30.0] * 6)
         await stage.over(*early.jobs, *late.jobs, minutes=30.0)
+        back = stage.world.planes.down_until
+        assert all(job.began - back < 240.0 for job in (*early.jobs, *late.jobs))
 
     played(scene, pool_of(most=4))
 
@@ -248,3 +250,16 @@ def test_a_strangers_job_on_a_runner_hides_the_next_job_for_minutes_only():
         await stage.over(stranger, minutes=150)
 
     played(scene, pool_of(most=2, guard=False, prepare_seconds=10.0))
+
+
+def test_a_runner_of_a_ledger_that_was_lost_is_deleted_within_the_hour():
+    async def scene(stage: Stage) -> None:
+        await stage.over(*stage.push(30.0).jobs)
+        claim = stage.claims[0]
+        lost = f"mayfly-{'f' * 26}-1"
+        group = stage.world.database.tables._groups[claim.group]
+        stage.world.runners.on_registered = lambda name: None
+        stage.world.runners.register(group.scope.lower(), lost, ("gpu",), group.installation)
+        await stage.until(lambda: lost not in stage.world.runners.by_name, minutes=62)
+
+    played(scene, pool_of(most=1))

@@ -1,6 +1,7 @@
 """The delivery log: what GitHub could not deliver is fetched, once, and nothing is skipped."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import pytest
@@ -215,8 +216,7 @@ async def test_a_reading_that_failed_changes_nothing(world: World):
     world.logs(attempt(1))
     world.github.fail_before("deliveries")
     log = world.log()
-    with pytest.raises(GitHubUnreachable):
-        await turns(log)
+    await turns(log)
     assert await world.position() is None
     await turns(log)
     assert world.recorded == [1]
@@ -380,12 +380,22 @@ async def test_reading_everything_twice_counts_everything_once():
         assert len(await engine.ledger.jobs(10)) == 2
 
 
-@pytest.mark.parametrize("kind", ["installation", "installation_repositories"])
-async def test_a_changed_installation_is_told_without_fetching_it(world: World, kind: str):
-    world.logs(attempt(1, status=FAILED, kind=kind))
+@pytest.mark.parametrize(
+    ("kind", "action", "told"),
+    [
+        ("installation", "unsuspend", [7]),
+        ("installation_repositories", "added", [7]),
+        ("installation", "suspend", []),
+        ("installation", "deleted", []),
+    ],
+)
+async def test_a_changed_installation_is_told_without_fetching_it(
+    world: World, kind: str, action: str, told: list[int]
+):
+    world.logs(attempt(1, status=FAILED, kind=kind, action=action))
     log = world.log()
     await turns(log, 2)
-    assert world.revivals == [7]
+    assert world.revivals == told
     assert "delivery" not in world.github.verbs()
 
 
@@ -398,3 +408,47 @@ async def test_our_own_limit_is_no_reason_to_give_a_payload_up(world: World):
     assert world.recorded == []
     await turns(log)
     assert world.recorded == [1]
+
+
+async def test_a_restored_ledger_takes_what_arrived_for_the_one_that_was_lost(world: World):
+    await world.ledger.log_read(LogPosition(1, NOON - timedelta(hours=2)))
+    world.logs(attempt(2, age=3600), attempt(3, age=30))
+    log = world.log(pull=False)
+    await turns(log)
+    assert world.recorded == [2, 3]
+    world.logs(attempt(4))
+    await turns(log)
+    assert world.recorded == [2, 3], "from now on what arrived, arrived here"
+
+
+async def test_what_arrived_just_before_a_restart_is_not_fetched_again(world: World):
+    await world.ledger.log_read(LogPosition(1, NOON - timedelta(seconds=90)))
+    world.logs(attempt(2, age=60), attempt(3, age=30))
+    await turns(world.log(pull=False))
+    assert world.recorded == []
+
+
+async def test_github_is_asked_once_to_repeat_what_nobody_can_take(world: World):
+    for number in range(1, 5):
+        world.logs(attempt(number, guid="again", status=FAILED, age=400 - 100 * number))
+        world.github.payloads.pop(number)
+    log = world.log(pull=False)
+    await turns(log, 3)
+    assert world.github.verbs("redeliver") == ["redeliver"]
+
+
+async def test_a_log_that_is_refused_is_counted_and_said(world: World):
+    refusal = GitHubRefused(RefusalKind.DELIVERY_GONE, "no log")
+    world.github.fail_before("deliveries", refusal)
+    await turns(world.log())
+    scraped = world.telemetry.scrape().decode()
+    assert 'mayfly_github_refused_total{kind="delivery_gone"} 1.0' in scraped
+
+
+async def test_an_attempt_of_tomorrow_does_not_end_the_reading(world: World):
+    world.logs(attempt(1, age=-86_400))
+    log = world.log()
+    await turns(log)
+    world.logs(attempt(2, age=0))
+    await turns(log)
+    assert world.recorded == [1, 2]

@@ -4,13 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mayfly.engine.patrols import EVERY, LIST_EVERY, Patrol
+from mayfly.engine.patrols import EVERY_SECONDS, LIST_EVERY_SECONDS, Patrol
 from mayfly.model.access import AccessRule
 from mayfly.model.errors import GitHubUnreachable
 from mayfly.model.jobs import InstallationId
 from mayfly.model.repositories import Repository
 from mayfly.store.memory import MemoryAccessRules
-from tests.fakes.clocks import ManualClock
 from tests.fakes.github import FakeGitHub
 
 
@@ -33,20 +32,26 @@ class PagedGitHub(FakeGitHub):
 
 
 class World:
-    """A patrol, and the clock it goes by."""
+    """A patrol, and the ledger time it goes by."""
 
     def __init__(self) -> None:
-        self.clock, self.github, self.access = ManualClock(), PagedGitHub(), MemoryAccessRules()
-        self.patrol = Patrol(self.github, self.access, self.clock)
+        self.github, self.access = PagedGitHub(), MemoryAccessRules()
+        self.at = 100.0
+        self.restart()
+
+    def restart(self) -> None:
+        self.patrol = Patrol(self.github, self.access)
+
+    async def passes(self, seconds: float) -> str | None:
+        """The name of what is to be looked at after so long."""
+        before, self.at = self.at, self.at + seconds
+        repository = await self.patrol.next(before, self.at)
+        return repository.name if repository else None
 
     async def steps(self, count: int) -> list[str]:
-        """What is looked at in so many steps, each when the one before is paid for."""
-        found: list[str] = []
-        for _ in range(count):
-            self.clock.advance(EVERY.total_seconds())
-            if repository := await self.patrol.next():
-                found.append(repository.name)
-        return found
+        """What is looked at in so many steps."""
+        names = [await self.passes(EVERY_SECONDS) for _ in range(count)]
+        return [name for name in names if name]
 
 
 def at(installation: int, *names: str, owner: str = "octo") -> list[Repository]:
@@ -62,22 +67,32 @@ async def world() -> World:
 
 async def test_a_restart_is_no_reason_to_ask(world: World):
     world.github.seen = at(7, "a")
-    assert await world.patrol.next() is None
-    world.clock.advance(EVERY.total_seconds() - 1)
-    assert await world.patrol.next() is None
+    world.at = 2 * EVERY_SECONDS
+    assert await world.passes(EVERY_SECONDS - 1) is None
     assert world.github.calls == []
 
 
 async def test_repositories_take_turns(world: World):
     world.github.seen = at(7, "a", "b", "c")
-    assert await world.steps(9) == ["a", "b", "c", "a", "b", "c", "a"]
+    looked_at = await world.steps(12)
+    assert len(looked_at) == 10, "the first two steps are the list's"
+    assert min(looked_at.count(name) for name in "abc") >= 3
 
 
 async def test_no_step_is_made_before_the_last_is_paid_for(world: World):
     world.github.seen = at(7, "a", "b")
+    world.at = 0.0
     await world.steps(3)
-    world.clock.advance(EVERY.total_seconds() / 2)
-    assert await world.patrol.next() is None
+    assert await world.passes(EVERY_SECONDS / 2) is None
+
+
+async def test_a_restart_goes_on_where_it_was(world: World):
+    world.github.seen = at(7, *(f"r{number:02}" for number in range(20)))
+    looked_at: list[str] = []
+    for _ in range(30):
+        world.restart()
+        looked_at += await world.steps(4)
+    assert len({*looked_at}) == 20
 
 
 async def test_a_step_of_listing_goes_no_further_than_the_next_installation(world: World):
@@ -95,7 +110,7 @@ async def test_a_listing_that_failed_begins_anew_at_the_next_step(world: World, 
     world.github.stops_before = world.github.seen[where]
     with pytest.raises(GitHubUnreachable):
         await world.steps(20)
-    assert await world.patrol.next() is None, "the step is paid for all the same"
+    assert await world.passes(1) is None, "the step is paid for all the same"
     assert sorted(set(await world.steps(60))) == ["a", "b", "c", "d"]
 
 
@@ -103,7 +118,7 @@ async def test_the_list_is_made_anew_after_a_day(world: World):
     world.github.seen = at(7, "a")
     await world.steps(3)
     world.github.seen = at(7, "b")
-    assert set(await world.steps(LIST_EVERY // EVERY - 5)) == {"a"}
+    assert set(await world.steps(int(LIST_EVERY_SECONDS // EVERY_SECONDS) - 5)) == {"a"}
     assert set((await world.steps(20))[-5:]) == {"b"}
 
 

@@ -111,14 +111,12 @@ async def until_idle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_duty_that_fails_is_said_and_is_no_others_trouble(engine: Engine):
+async def test_a_log_that_cannot_be_read_is_said_and_is_no_others_trouble(engine: Engine):
     await engine.ledger.record([queued_job(1)])
     engine.github.fail_before("deliveries")
     with structlog.testing.capture_logs() as entries:
         assert await engine.reconciler.turn()
-    assert [(entry["event"], entry["repair"]) for entry in entries] == [
-        ("repair.failed", "DeliveryLog")
-    ]
+    assert [entry["event"] for entry in entries] == ["log.unread"]
     assert await engine.rings() == 1
 
 

@@ -149,10 +149,19 @@ def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
 
 
 def _check_times(deadlines: Deadlines, path: Path) -> None:
-    if deadlines.heartbeat_seconds >= deadlines.silent_seconds:
+    # After an outage ledger time runs ahead by two turns, and a heartbeat is seen a turn late.
+    needed = deadlines.heartbeat_seconds + 3 * deadlines.turn_seconds
+    if needed > deadlines.silent_seconds:
         raise InvalidSettings(
-            f"{path}: deadlines.heartbeat_seconds is {deadlines.heartbeat_seconds}; it must be "
-            f"less than silent_seconds ({deadlines.silent_seconds}), or every executor seems dead"
+            f"{path}: deadlines.silent_seconds is {deadlines.silent_seconds}; it must be at least "
+            f"heartbeat_seconds and three times turn_seconds ({needed}), or executors that are "
+            "well seem dead"
+        )
+    if deadlines.prepare_seconds <= deadlines.silent_seconds:
+        raise InvalidSettings(
+            f"{path}: deadlines.prepare_seconds is {deadlines.prepare_seconds}; it must be more "
+            f"than silent_seconds ({deadlines.silent_seconds}), and than any executor's own "
+            "prepare_timeout_seconds"
         )
 
 

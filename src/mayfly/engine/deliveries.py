@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import structlog
 
-from mayfly.model.deliveries import Attempt, LogPosition
+from mayfly.model.deliveries import REVIVING, Attempt, LogPosition
 from mayfly.model.errors import GitHubRefused, MayflyError, RateLimited, Transient
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 from mayfly.ports import Clock, GitHub, Ledger
@@ -22,6 +22,12 @@ CHUNK = 200
 AT_ONCE = 8
 MOST_TRIES = 5
 """Turns in which a payload is asked for before GitHub is asked to deliver it again."""
+
+UNREAD = timedelta(minutes=5)
+"""The log is read every few seconds, so deliveries taken so long after its last reading were taken
+for another ledger: this one was restored from a backup."""
+REMEMBERED = 10_000
+"""Deliveries GitHub was asked to repeat; once is enough, or one that nobody can take would loop."""
 
 log = structlog.get_logger("mayfly")
 
@@ -70,22 +76,34 @@ class DeliveryLog:
         self._pull = pull
         self._taken: dict[str, Attempt] = {}
         self._tries: dict[str, int] = {}
+        self._asked_again: dict[str, None] = {}
+        self._caught_up = False
+        self._foreign_from: datetime | None = None
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def turn(self, ledger_seconds: float) -> None:
         """Everything since the last reading is in the ledger, or asked for again. Idempotent."""
         del ledger_seconds
         position = await self._ledger.log_position()
-        attempts = await self._read(position)
+        try:
+            attempts = await self._read(position)
+        except (Transient, GitHubRefused) as error:
+            self._telemetry.github_refused(error)
+            log.warning("log.unread", reason=str(error))
+            return
+        if not self._caught_up and self._foreign_from is None and position is not None:
+            self._foreign_from = position.at + UNREAD
         for start in range(0, len(attempts), CHUNK):
             chunk = attempts[start : start + CHUNK]
             held = await self._take(chunk)
             reached = [one for one in chunk if held is None or one.delivered_at < held.delivered_at]
             if reached:
-                await self._ledger.log_read(LogPosition(reached[-1].id, reached[-1].delivered_at))
+                at = min(reached[-1].delivered_at, self._clock.now())
+                await self._ledger.log_read(LogPosition(reached[-1].id, at))
             if held is not None:
                 break
         else:
+            self._caught_up, self._foreign_from = True, None
             self._telemetry.log_read()
         if position is None and not attempts:
             await self._ledger.log_read(LogPosition(0, self._clock.now() - FIRST_LOOK_BACK))
@@ -111,9 +129,17 @@ class DeliveryLog:
 
     def _wants(self, delivery: _Delivery) -> bool:
         attempt = delivery.newest
-        if attempt.event not in {_JOB, *_INSTALLATION} or attempt.guid in self._taken:
+        if attempt.guid in self._taken or attempt.guid in self._asked_again:
             return False
-        return self._pull or not delivery.arrived
+        if attempt.event in _INSTALLATION:
+            return attempt.action in REVIVING and (self._pull or not delivery.arrived)
+        return attempt.event == _JOB and (
+            self._pull or not delivery.arrived or self._is_foreign(attempt)
+        )
+
+    def _is_foreign(self, attempt: Attempt) -> bool:
+        """It arrived long after this ledger last read the log: a ledger that was lost took it."""
+        return self._foreign_from is not None and attempt.delivered_at > self._foreign_from
 
     async def _fetched(self, delivery: _Delivery) -> bool:
         """Whether the delivery needs no more of us."""
@@ -151,6 +177,9 @@ class DeliveryLog:
     async def _ask_again(self, attempt: Attempt, error: MayflyError) -> None:
         """The payload cannot be had; with `pull` nobody would hear it, and the sweep finds it."""
         log.warning("delivery.unreadable", delivery=attempt.guid, reason=str(error))
+        self._asked_again[attempt.guid] = None
+        while len(self._asked_again) > REMEMBERED:
+            del self._asked_again[next(iter(self._asked_again))]
         if self._pull:
             return
         try:

@@ -1,60 +1,58 @@
 """The patrol: repositories that had no job for long are looked at in turn, a few calls an hour."""
 
-from collections import deque
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
 
 from mayfly.model.jobs import InstallationId
 from mayfly.model.repositories import Repository
-from mayfly.ports import AccessRules, Clock, GitHub
+from mayfly.ports import AccessRules, GitHub
 
-EVERY = timedelta(seconds=520)
+EVERY_SECONDS = 520.0
 """For each call, so that all of them together are not more than 7 an hour, however many."""
-LIST_EVERY = timedelta(days=1)
+LIST_EVERY_SECONDS = 86_400.0
 PAGE = 100
 
 
 class Patrol:
-    """Which idle repository is next, and when; lists them a day apart, an installation a step."""
+    """Which idle repository is next, and when; lists them a day apart, an installation a step.
 
-    def __init__(self, github: GitHub, access: AccessRules, clock: Clock) -> None:
+    Whose turn it is follows from ledger time, so that a restart or a new list begins nothing anew.
+    """
+
+    def __init__(self, github: GitHub, access: AccessRules) -> None:
         self._github = github
         self._access = access
-        self._clock = clock
-        self._next_at = clock.now() + EVERY  # a restart is no reason to ask
-        self._idle: deque[Repository] = deque()
+        self._idle: list[Repository] = []
+        self._step = EVERY_SECONDS
         self._listing: AsyncIterator[Repository] | None = None
         self._found: list[Repository] = []
-        self._listed_at: datetime | None = None
+        self._listed_at: float | None = None
+        self._rests_until = 0.0
         self._last: InstallationId | None = None
 
-    async def next(self) -> Repository | None:
-        """The repository to look at now; None: not yet, or a step of listing was made instead.
+    async def next(self, before: float, now: float) -> Repository | None:
+        """The repository whose moment lies in (before, now], in ledger seconds; None: nobody's.
 
         Transient or GitHubRefused: the listing begins anew at the next step.
         """
-        now = self._clock.now()
-        if now < self._next_at:
+        if now // self._step == before // self._step or now < self._rests_until:
             return None
-        self._next_at = now + EVERY
-        if self._listing is not None or self._listed_at is None or self._is_old(now):
-            await self._list_some()
+        if self._listed_at is None or now - self._listed_at >= LIST_EVERY_SECONDS:
+            await self._list_some(now)
             return None
-        if not self._idle:
-            return None
-        self._idle.rotate(-1)
-        self._pay(self._idle[-1])
-        return self._idle[-1]
+        return self._whose(int(now // self._step)) if self._idle else None
 
-    def _is_old(self, now: datetime) -> bool:
-        return self._listed_at is not None and now - self._listed_at >= LIST_EVERY
+    def _whose(self, step: int) -> Repository:
+        """Each round begins one later, so that regular restarts do not skip the same ones."""
+        count = len(self._idle)
+        return self._idle[(step + step // count) % count]
 
-    async def _list_some(self) -> None:
+    async def _list_some(self, now: float) -> None:
         """One installation's repositories, and the first one of the next."""
         if self._listing is None:
             self._listing, self._found = self._github.repositories(), []
         listing, self._listing = self._listing, None
         known = self._found[-1:]
+        self._rests_until = now + EVERY_SECONDS
         async for repository in listing:
             self._found.append(repository)
             self._pay(repository, pages=len(self._found) % PAGE == 0)
@@ -62,11 +60,18 @@ class Patrol:
                 self._listing = listing
                 return
             known = self._found[-1:]
-        owners = {rule.owner.lower() for rule in await self._access.rules()}
-        self._idle = deque(one for one in self._found if one.owner.lower() in owners)
-        self._listed_at = self._clock.now()
+        await self._choose()
+        self._listed_at = now
 
-    def _pay(self, repository: Repository, *, pages: int = 0) -> None:
-        """An installation that was not asked just now takes a call for its token too."""
-        self._next_at += (pages + (repository.installation != self._last)) * EVERY
+    async def _choose(self) -> None:
+        """Of those a rule speaks of, in an order that stays."""
+        owners = {rule.owner.lower() for rule in await self._access.rules()}
+        self._idle = sorted(one for one in self._found if one.owner.lower() in owners)
+        # One that is not asked every few minutes takes a call for its token too.
+        several = len({one.installation: None for one in self._idle}) > 1
+        self._step = EVERY_SECONDS * (1 + several)
+
+    def _pay(self, repository: Repository, *, pages: int) -> None:
+        calls = pages + (repository.installation != self._last)
+        self._rests_until += calls * EVERY_SECONDS
         self._last = repository.installation

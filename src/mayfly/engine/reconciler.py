@@ -1,10 +1,11 @@
 """The reconciler: clocks only repair; whatever was lost on the way is found here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from itertools import chain, islice, zip_longest
 from typing import Protocol
 
 import structlog
@@ -17,7 +18,7 @@ from mayfly.model.changes import Changes, Due
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import GitHubRefused, MayflyError, Transient
-from mayfly.model.jobs import GroupId, WorkflowJob, WorkflowJobEvent
+from mayfly.model.jobs import GroupId, InstallationId, WorkflowJob, WorkflowJobEvent
 from mayfly.model.runners import Claim, ClaimId, ClaimState, Registration, Sighting
 from mayfly.ports import Clock, GitHub, Ledger
 from mayfly.telemetry import Correction, Telemetry
@@ -134,8 +135,18 @@ class Reconciler:
         for registration, _, group in due.looks:
             look = partial(self._look, registration, group)
             begin(("look", registration.name), group.installation, look)
-        for job in due.checks[:CHECKS_PER_TURN]:
+        for job in self._chosen(due.checks):
             begin(("check", job.key), job.event.installation, partial(self._check, job))
+
+    def _chosen(self, checks: Sequence[WorkflowJob]) -> Iterator[WorkflowJob]:
+        """By turns of the installations; where GitHub is silent, all are only put off."""
+        lanes: dict[InstallationId | None, list[WorkflowJob]] = {}
+        for job in checks:
+            lanes.setdefault(job.event.installation, []).append(job)
+        down = [jobs for lane, jobs in lanes.items() if self._works.was_down(lane)]
+        others = [jobs for lane, jobs in lanes.items() if not self._works.was_down(lane)]
+        rounds = chain.from_iterable(zip_longest(*others))
+        yield from chain(*down, islice(filter(None, rounds), CHECKS_PER_TURN))
 
     async def _lose(self, claim: ClaimId) -> None:
         self._settle(Correction.CLAIM_LOST, await self._ledger.lose(claim))

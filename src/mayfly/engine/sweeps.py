@@ -1,6 +1,6 @@
 """The sweep: jobs that were neither delivered nor logged are found in the lists of runs (R11)."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import structlog
 from mayfly.engine.patrols import Patrol
 from mayfly.engine.phases import is_due
 from mayfly.model.errors import GitHubRefused, Transient
-from mayfly.model.jobs import WorkflowJobEvent
+from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 from mayfly.model.repositories import Repository, Run
 from mayfly.ports import AccessRules, Clock, GitHub, Ledger
 from mayfly.telemetry import Telemetry
@@ -23,6 +23,8 @@ STATUSES = ("queued", "in_progress")
 """A run with a job at work is in progress, whatever its other jobs wait for."""
 SETTLED = timedelta(minutes=5)
 """Deliveries about a run that changed later may still be on their way."""
+SILENCES = 2
+"""Of one installation, before it is left alone for the turn: each may last half a minute."""
 REMEMBERED = 10_000
 """Runs that have been looked into since they last changed."""
 
@@ -60,7 +62,7 @@ class Sweeps:
         self._clock = clock
         self._swept_until: float | None = None
         self._waiting: deque[_Listing | _Unseen] = deque()
-        self._patrol = Patrol(github, access, clock)
+        self._patrol = Patrol(github, access)
         self._etags: dict[_Listing, str | None] = {}
         self._looked_into: dict[tuple[int, int], datetime] = {}
 
@@ -69,11 +71,16 @@ class Sweeps:
         before, self._swept_until = self._swept_until, ledger_seconds
         if before is not None:
             await self._add_active(before, ledger_seconds)
-        await self._add_idle()
+            await self._add_idle(before, ledger_seconds)
+        silent: Counter[InstallationId] = Counter()
         for _ in range(CALLS_PER_TURN):
+            while self._waiting and silent[self._waiting[0].repository.installation] >= SILENCES:
+                self._waiting.popleft()  # its next moment comes
             if not self._waiting:
                 return
-            await self._sweep(self._waiting.popleft())
+            what = self._waiting.popleft()
+            if not await self._sweep(what):
+                silent[what.repository.installation] += 1
 
     async def _add_active(self, before: float, now: float) -> None:
         waiting = set(self._waiting)
@@ -82,15 +89,16 @@ class Sweeps:
                 listings = (_Listing(repository, status) for status in STATUSES)
                 self._waiting.extend(one for one in listings if one not in waiting)
 
-    async def _add_idle(self) -> None:
+    async def _add_idle(self, before: float, now: float) -> None:
         try:
-            if repository := await self._patrol.next():
+            if repository := await self._patrol.next(before, now):
                 self._waiting.appendleft(_Listing(repository, STATUSES[0]))
         except (Transient, GitHubRefused) as error:
             self._telemetry.github_refused(error)
             log.warning("patrol.failed", reason=str(error))
 
-    async def _sweep(self, what: _Listing | _Unseen) -> None:
+    async def _sweep(self, what: _Listing | _Unseen) -> bool:
+        """Whether GitHub answered; a refusal is about this repository alone."""
         try:
             if isinstance(what, _Listing):
                 await self._list(what)
@@ -101,6 +109,8 @@ class Sweeps:
             for status in STATUSES:
                 self._etags.pop(_Listing(what.repository, status), None)
             log.warning("sweep.failed", repository=what.repository.full_name, reason=str(error))
+            return isinstance(error, GitHubRefused)
+        return True
 
     async def _list(self, listing: _Listing) -> None:
         answer = await self._github.runs(

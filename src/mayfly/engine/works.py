@@ -50,12 +50,16 @@ class Works:
             await asyncio.wait(list(self._under_way.values()))
 
     def new_turn(self) -> None:
-        """Every installation may answer again."""
-        self._silences.clear()
+        """Every installation may answer again; one that did not is asked once."""
+        self._silences = {lane: SILENCES - 1 for lane in self._silences if self.is_down(lane)}
 
     def heard(self, lane: Lane, *, answer: bool) -> None:
         """Whether GitHub answered there just now."""
         self._silences[lane] = 0 if answer else self._silences.get(lane, 0) + 1
+
+    def was_down(self, lane: Lane) -> bool:
+        """Whether one more silence is enough."""
+        return self._silences.get(lane, 0) >= SILENCES - 1
 
     def is_down(self, lane: Lane) -> bool:
         """So often silent in this turn that what still waits need not find out one by one."""

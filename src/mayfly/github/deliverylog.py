@@ -1,5 +1,6 @@
 """The App's delivery log: what GitHub tried to deliver, and what it was."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC
@@ -14,7 +15,7 @@ from mayfly.github.calls import Answer, Request
 from mayfly.github.records import Id, Time
 from mayfly.github.sessions import PAGE, Sessions
 from mayfly.model.deliveries import Attempt
-from mayfly.model.errors import GitHubRefused, RefusalKind
+from mayfly.model.errors import GitHubRefused, RefusalKind, Transient
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 
 log = structlog.get_logger()
@@ -35,7 +36,7 @@ class DeliveryLog:
         query: dict[str, str | int] = {"per_page": PAGE}
         cursor: str | None = ""
         while cursor is not None:
-            answer = await self._sessions.ask(None, Request("GET", _PATH, asked, query=query))
+            answer = await self._page(Request("GET", _PATH, asked, query=query), first=not cursor)
             for item in read(answer.data, list[object], asked.what):
                 attempt = _attempt(item)
                 if attempt is not None:
@@ -44,6 +45,19 @@ class DeliveryLog:
             if cursor == before:  # a server that ignores it would lead us in a circle
                 return
             query = {"per_page": PAGE, "cursor": cursor or ""}
+
+    async def _page(self, request: Request, *, first: bool) -> Answer:
+        """A page; once the reading has begun, what was read is worth waiting for the rest."""
+        for pause in (*((1.0, 5.0, 20.0, 60.0) if not first else ()), None):
+            try:
+                return await self._sessions.ask(None, request)
+            except GitHubRefused as error:
+                raise _no_log(error) from error
+            except Transient as error:
+                if pause is None:
+                    raise
+                await asyncio.sleep(max(pause, self._sessions.seconds_until(error.retry_at)))
+        raise AssertionError  # the last pause is None
 
     async def delivered(self, attempt: int) -> WorkflowJobEvent | None:
         """What it said, decoded as if it had just come in; None when that is not used."""
@@ -126,6 +140,17 @@ def _cursor(answer: Answer) -> str | None:
         return None
     found = parse_qs(urlsplit(answer.following).query).get("cursor")
     return found[0] if found else None
+
+
+def _no_log(error: GitHubRefused) -> GitHubRefused:
+    """GitHub's usual sentences speak of installations, and the log is the App's own."""
+    if error.kind not in {RefusalKind.NOT_INSTALLED, RefusalKind.MISSING_PERMISSION}:
+        return error
+    return GitHubRefused(
+        RefusalKind.DELIVERY_GONE,
+        "GitHub shows no delivery log of the App; activate its webhook in the App's settings, "
+        f"with any address, so that deliveries are logged (GitHub said: {error})",
+    )
 
 
 def _gone(what: str) -> GitHubRefused:

@@ -1,6 +1,7 @@
 """Speaking for the App or for one of its installations: tokens, budgets and pages."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 from mayfly.github.answers import IssuedToken, read
 from mayfly.github.budgets import Budgets
@@ -24,6 +25,7 @@ class Sessions:
 
     def __init__(self, key: AppKey, calls: Calls, budgets: Budgets, clock: Clock) -> None:
         self._key = key
+        self._clock = clock
         self._calls = calls
         self._budgets = budgets
         self._tokens = InstallationTokens(self._new_token, clock)
@@ -35,6 +37,10 @@ class Sessions:
     def as_app(self, what: str, where: str = "the App") -> Asked:
         """What the App asks for itself."""
         return Asked(what, where, by=self._key.app_id)
+
+    def seconds_until(self, at: datetime | None) -> float:
+        """How long it is until then; 0 when it is over or not known."""
+        return 0.0 if at is None else max(0.0, (at - self._clock.now()).total_seconds())
 
     async def ask(self, installation: InstallationId | None, request: Request) -> Answer:
         """GitHub's answer; GitHubRefused, RateLimited or GitHubUnreachable."""

@@ -11,7 +11,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[deadlines]` of mayfly.toml, in seconds; the rules were proven with the defaults."""
 
-    turn_seconds: Seconds = 20.0
+    turn_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 20.0
     """Between two turns of the reconciler; ledger time moves with them."""
     heartbeat_seconds: Seconds = 30.0
     """Between two heartbeats of an executor: four may be lost before it is silent."""
@@ -47,5 +47,5 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     abandon_seconds: Annotated[float, msgspec.Meta(gt=0, le=604_800)] = 90_000.0
     """GitHub cannot be asked for so long: the name is given up. GitHub removes unused runners
     after a day, so 25 h."""
-    retention_seconds: Annotated[float, msgspec.Meta(ge=604_800)] = 691_200.0
+    retention_seconds: Annotated[float, msgspec.Meta(ge=604_800, le=315_360_000)] = 691_200.0
     """Completed jobs are kept for so long: 8 days, longer than GitHub redelivers."""

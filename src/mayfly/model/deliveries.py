@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from mayfly.model.jobs import InstallationId
 
+REVIVING = frozenset({"created", "unsuspend", "new_permissions_accepted", "added"})
+"""Actions on an installation after which GitHub may do what it refused before."""
+
 
 class Attempt(NamedTuple):
     """One try to deliver; a redelivery is another attempt of the same GUID.

@@ -34,6 +34,8 @@ class JobState(IntEnum):
         return self.name.lower()
 
 
+GONE = "gone"
+"""The conclusion of a job GitHub twice did not have; it may be hidden from us for a while."""
 ASKED_FOR = "api"
 """Stands for the delivery of a job that GitHub was asked for."""
 
@@ -111,9 +113,10 @@ class WorkflowJob(msgspec.Struct, frozen=True, kw_only=True):
 def merged(known: WorkflowJob | None, new: WorkflowJob) -> WorkflowJob:
     """The row after `new`: states only grow, and the first decision and reception stand.
 
-    Idempotent; the order of deliveries does not matter for the state that comes out.
+    Idempotent; the order of deliveries does not matter for the state that comes out. What was
+    closed as gone has no state of GitHub's, so whatever GitHub says of it begins it anew.
     """
-    if known is None:
+    if known is None or known.event.conclusion == GONE:
         return new
     if new.state <= known.state:
         return known

@@ -2,13 +2,11 @@
 
 import msgspec
 
-from mayfly.model.jobs import JobKey, JobState, WorkflowJob, closed
+from mayfly.model.jobs import GONE, JobKey, JobState, WorkflowJob, closed
 from mayfly.store import recording
 from mayfly.store.due import due_job
 from mayfly.store.turns import Turn
 
-GONE = "gone"
-"""The conclusion of a job GitHub does not have any more."""
 NEEDED_MISSES = 2
 """One 404 may be an error of a moment."""
 
@@ -20,8 +18,10 @@ def checked(turn: Turn, key: JobKey, answer: WorkflowJob | None) -> None:
         return
     if answer is None:
         _missed(turn, row)
-    elif answer.key > key or answer.state > row.state:
+    elif answer.key != key or answer.state > row.state:
         recording.record(turn, [answer])
+        if answer.key < key:
+            postponed(turn, key)
     else:
         held_back = row.state is JobState.QUEUED and answer.state is JobState.WAITING
         asked = msgspec.structs.replace(row, checks=row.checks + 1, misses=0, doubted=held_back)

@@ -99,8 +99,12 @@ class MemoryTables:
         oldest = sorted(queued, key=lambda key: (queued[key], key))
         return [self._jobs[key] for key in oldest[:limit]]
 
-    def due_jobs(self, at: float, limit: int) -> list[WorkflowJob]:
-        due = [job for job in self._due_jobs(at) if not _may_be_forgotten(job)]
+    def due_jobs(self, at: float, limit: int, *, running: bool) -> list[WorkflowJob]:
+        due = [
+            job
+            for job in self._due_jobs(at)
+            if not _may_be_forgotten(job) and (job.state is JobState.IN_PROGRESS) is running
+        ]
         return sorted(due, key=lambda job: (job.due_at, job.key))[:limit]
 
     def forget_jobs(self, at: float, limit: int) -> int:

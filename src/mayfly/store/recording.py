@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mayfly.model.jobs import JobId, JobKey, JobState, WorkflowJob, closed, merged
+from mayfly.model.jobs import GONE, JobId, JobKey, JobState, WorkflowJob, closed, merged
 from mayfly.model.runners import Claim, ClaimId, ClaimState, advanced
 from mayfly.store.due import due_job, too_old_to_count
 from mayfly.store.tables import Tables
@@ -23,8 +23,9 @@ def record(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
         after = merged(before, job)
         if after is before:
             continue
-        if before is None and too_old_to_count(after):
-            after = msgspec.structs.replace(after, doubted=True)
+        fresh = before is None and too_old_to_count(after)
+        if fresh or (before is not None and before.event.conclusion == GONE):
+            after = msgspec.structs.replace(after, doubted=not after.event.asked_for)
         rows[job.key] = _changed(turn, before, after)
         if after.event.runner_name and after.state >= JobState.IN_PROGRESS:
             _attribute(turn, after, after.event.runner_name)

@@ -25,8 +25,9 @@ MOST_EXTENSIONS = 3
 def tick(tables: Tables, instance: str, period: timedelta, now: datetime) -> float | None:
     """Ledger time never jumps: an outage adds at most two periods (R8)."""
     row = tables.clock()
-    if row.leader != instance and row.leader_until is not None and now < row.leader_until:
-        return None
+    until = row.leader_until
+    if row.leader != instance and until is not None and now < until <= now + 3 * period:
+        return None  # longer than that was promised by a clock that is wrong
     passed = (now - row.last_tick).total_seconds() if row.last_tick else 0.0
     seconds = row.ledger_seconds + max(0.0, min(passed, 2 * period.total_seconds()))
     tables.put_clock(
@@ -72,7 +73,11 @@ def due(tables: Tables, deadlines: Deadlines, limit: int) -> Due:
             for claim in tables.due_claims(at, limit)
             if (group := tables.group(claim.group)) is not None
         ],
-        checks=tables.due_jobs(at, limit),
+        # Those that run are few, and would wait for hours behind a backlog of honest queued ones.
+        checks=[
+            *tables.due_jobs(at, limit, running=True),
+            *tables.due_jobs(at, limit, running=False),
+        ],
     )
 
 

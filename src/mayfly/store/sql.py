@@ -126,8 +126,9 @@ class SqlTables:
     def oldest_queued(self, group: GroupId, limit: int) -> list[WorkflowJob]:
         return self._jobs(sql.oldest_queued, group=group, most=limit)
 
-    def due_jobs(self, at: float, limit: int) -> list[WorkflowJob]:
-        return self._jobs(sql.due_jobs, at=at, most=limit)
+    def due_jobs(self, at: float, limit: int, *, running: bool) -> list[WorkflowJob]:
+        query = sql.due_running if running else sql.due_waiting
+        return self._jobs(query, at=at, most=limit)
 
     def forget_jobs(self, at: float, limit: int) -> int:
         return self._do(sql.forget_jobs, {"at": at, "most": limit}).rowcount

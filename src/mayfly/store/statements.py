@@ -81,7 +81,7 @@ oldest_queued = (
 count_queued = (
     sa.select(sa.func.count()).select_from(job).where(IS_QUEUED, job.c.grp == sa.bindparam("group"))
 )
-due_jobs = (
+_due = (
     sa.select(job.c.facts)
     .where(
         sa.literal_column("job.state < 4 AND job.pool IS NOT NULL"),
@@ -90,6 +90,8 @@ due_jobs = (
     .order_by(job.c.due_at, job.c.id, job.c.attempt)
     .limit(sa.bindparam("most"))
 )
+due_running = _due.where(job.c.state == int(JobState.IN_PROGRESS))
+due_waiting = _due.where(job.c.state < int(JobState.IN_PROGRESS))
 _over = (
     sa.select(job.c.id, job.c.attempt)
     .where(

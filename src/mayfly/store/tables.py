@@ -57,8 +57,8 @@ class Tables(Protocol):
     def oldest_queued(self, group: GroupId, limit: int) -> list[WorkflowJob]:
         """Those that count, oldest first."""
 
-    def due_jobs(self, at: float, limit: int) -> list[WorkflowJob]:
-        """Admitted ones that are not completed, longest due first."""
+    def due_jobs(self, at: float, limit: int, *, running: bool) -> list[WorkflowJob]:
+        """Admitted ones in progress, or not begun; longest due first."""
 
     def forget_jobs(self, at: float, limit: int) -> int:
         """Delete completed and refused ones that are due; how many."""

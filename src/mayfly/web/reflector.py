@@ -20,6 +20,7 @@ from mayfly.github.webhook import (
     decode,
     verify,
 )
+from mayfly.model.deliveries import REVIVING
 from mayfly.model.errors import Transient, Unauthentic
 from mayfly.model.jobs import WorkflowJobEvent
 from mayfly.telemetry import Ignored as IgnoredReason
@@ -121,7 +122,8 @@ class Reflector:
                     account=change.account,
                     installation=change.installation,
                 )
-                await self._plane.intake.revived(change.installation)
+                if change.action in REVIVING:
+                    await self._plane.intake.revived(change.installation)
                 return WebhookResult.INSTALLATION
             case Ignored() as ignored:
                 self._count(ignored, delivery)
