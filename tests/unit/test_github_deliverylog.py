@@ -1,5 +1,6 @@
 """The delivery log and the lists of runs, in shapes no simulator gives."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from mayfly.model.deliveries import Attempt
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RefusalKind
 from mayfly.model.jobs import JobState
 from mayfly.model.repositories import Repository
+from tests.fakes.budgets import virtually
 from tests.fakes.canned_github import JOB, ONE, Reply, github, reply
 
 ATTEMPT = {
@@ -210,3 +212,31 @@ async def test_an_etag_is_sent_as_it_came():
 async def test_runs_without_an_etag_are_asked_for_anew():
     async with github({RUNS: reply(200, {"workflow_runs": []})}) as (app, _):
         assert await app.runs(OCTO_REPO, "queued", None) == ([], None)
+
+
+def test_a_reading_that_has_begun_waits_for_the_pages_that_fail():
+    link = '<https://ghe.example/api/v3/app/hook/deliveries?cursor=v1_2>; rel="next"'
+    pages: list[Reply] = [
+        reply(200, [ATTEMPT], link=link),
+        reply(502),
+        reply(429, {"message": "rate limit"}, retry_after="30"),
+        reply(200, [ATTEMPT | {"id": 6}]),
+    ]
+
+    async def scenario() -> tuple[list[int], float]:
+        async with github({LOG: pages}) as (app, _):
+            ids = [attempt.id async for attempt in app.deliveries()]
+            return ids, asyncio.get_running_loop().time()
+
+    ids, at = virtually(scenario())
+    assert ids == [ATTEMPT["id"], 6]
+    assert at >= 30
+
+
+async def test_a_log_the_app_may_not_read_names_what_to_do():
+    for status in (403, 404):
+        answer = reply(status, {"message": "Resource not accessible by integration"})
+        async with github({LOG: answer}) as (app, _):
+            with pytest.raises(GitHubRefused, match="activate its webhook") as refused:
+                _ = [attempt async for attempt in app.deliveries()]
+        assert refused.value.kind is RefusalKind.DELIVERY_GONE

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from mayfly.engine.aftermath import Aftermath
-from mayfly.engine.retries import Declined, Retried, Retries
+from mayfly.engine.retries import SEARCHED, Declined, Retried, Retries
 from mayfly.model.access import Reason, Refused
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobId, WorkflowJob
@@ -134,3 +134,11 @@ async def test_a_stalled_group_without_a_job_is_listed_too(engine: Engine, retri
     await engine.ledger.record([completed_job(number) for number in range(1, 6)])
     (stall,) = await retries.stalled(10)
     assert (stall.job, stall.group.queued) == (None, 0)
+
+
+async def test_its_job_is_found_behind_thousands_of_others(engine: Engine, retries: Retries):
+    await stalled_by_github(engine.ledger, first=5000)
+    others = [queued_job(number, repository="busy") for number in range(1, SEARCHED + 10)]
+    await engine.ledger.record(others)
+    (stall,) = await retries.stalled(10)
+    assert stall.job == 5000

@@ -9,11 +9,12 @@ from mayfly.engine.news import News
 from mayfly.model.access import Refused
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
-from mayfly.model.jobs import JobId, JobState, WorkflowJob
+from mayfly.model.jobs import GroupId, JobId, JobKey, JobState, WorkflowJob
 from mayfly.ports import Ledger
 
 SEARCHED = 1000
-"""Queued jobs looked through for one of each stalled group."""
+MOST_PAGES = 50
+"""Pages of so many queued jobs are looked through for one of each stalled group."""
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +53,22 @@ class Retries:
     async def stalled(self, limit: int) -> list[Stall]:
         """Groups that wait for an operator, or for their hour to be over."""
         groups = await self._ledger.stalled(limit)
-        queued = await self._ledger.queued(SEARCHED) if groups else []
-        jobs = {job.group: job.key.id for job in reversed(queued)}
+        jobs = await self._one_job_each({group.id for group in groups})
         return [Stall(group, jobs.get(group.id)) for group in groups]
+
+    async def _one_job_each(self, missing: set[GroupId]) -> dict[GroupId, JobId]:
+        found: dict[GroupId, JobId] = {}
+        after: JobKey | None = None
+        for _ in range(MOST_PAGES):
+            page = await self._ledger.queued(SEARCHED, after) if missing else []
+            for job in page:
+                if job.group in missing:
+                    missing.remove(job.group)
+                    found[job.group] = job.key.id
+            if not page:
+                break
+            after = page[-1].key
+        return found
 
     async def retry(self, job_id: JobId, who: str) -> Retried | Declined:
         """The failures of the job's group are forgotten and its pool is rung for. Idempotent.
