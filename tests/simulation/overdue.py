@@ -1,6 +1,7 @@
 """Overdue jobs: those that wait although a slot and a fitting machine are free (1)."""
 
 from mayfly.model.jobs import JobState
+from mayfly.model.runners import LIVE, ClaimState
 from tests.simulation.endings import truly_stalled, undiscovered
 from tests.simulation.jobs import Job
 from tests.simulation.machines import Machine
@@ -10,7 +11,8 @@ from tests.simulation.world import World
 GRACE_SECONDS = 1800.0
 """So long after the last fault a job may wait for a repair."""
 STUCK_SECONDS = 300.0
-"""A claim that has not moved for so long serves nobody."""
+"""A group whose claims have not moved for so long is not being served."""
+SERVES = {*LIVE, ClaimState.DONE}
 LOOKS = 3
 """A slot that is free in one look may be free for the moment only."""
 
@@ -52,12 +54,12 @@ class Overdue:
         ]
 
     def _is_being_served(self, job: Job) -> bool:
-        """A runner for its group is on its way, and not for so long that it must be stuck."""
+        """Runners of its group come and go; which of its jobs one gets is GitHub's choice."""
         tables = self._world.database.tables
         row, now = tables._jobs.get(job.key), tables.clock().ledger_seconds
         return row is not None and any(
-            claim.supply and now - claim.state_at < STUCK_SECONDS
-            for claim in tables._live_claims()
+            claim.state in SERVES and now - claim.state_at < STUCK_SECONDS
+            for claim in tables._claims.values()
             if claim.group == row.group
         )
 

@@ -18,6 +18,8 @@ from mayfly.store import proofs
 from mayfly.store.tables import Tables
 from mayfly.store.turns import Turn
 
+WRONG_CLOCK = timedelta(hours=1)
+"""A leader that promised to lead for longer had a wrong clock, and locks nobody out (R8)."""
 MOST_EXTENSIONS = 3
 """Then an idle runner is replaced: GitHub does not seem to use it (R7)."""
 
@@ -26,8 +28,8 @@ def tick(tables: Tables, instance: str, period: timedelta, now: datetime) -> flo
     """Ledger time never jumps: an outage adds at most two periods (R8)."""
     row = tables.clock()
     until = row.leader_until
-    if row.leader != instance and until is not None and now < until <= now + 3 * period:
-        return None  # longer than that was promised by a clock that is wrong
+    if row.leader != instance and until is not None and now < until < now + WRONG_CLOCK:
+        return None
     passed = (now - row.last_tick).total_seconds() if row.last_tick else 0.0
     seconds = row.ledger_seconds + max(0.0, min(passed, 2 * period.total_seconds()))
     tables.put_clock(
