@@ -85,8 +85,13 @@ def _replay(seed: int, *, calm: bool) -> int:
 def _results(options: argparse.Namespace) -> Iterator[Result]:
     seeds = list(_seeds(options))
     work = [_Work(seed, options.calm, index < CALM_TWINS) for index, seed in enumerate(seeds)]
-    with ProcessPoolExecutor(options.processes) as processes:
+    processes = ProcessPoolExecutor(options.processes)
+    try:
         yield from processes.map(_both, work, chunksize=4)
+    except KeyboardInterrupt:
+        print("interrupted; this is what was found so far", file=sys.stderr)
+    finally:
+        processes.shutdown(cancel_futures=True)
 
 
 def _seeds(options: argparse.Namespace) -> Iterator[int]:

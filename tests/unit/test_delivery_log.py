@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 import structlog
 
-from mayfly.engine.deliveries import CHUNK, FIRST_LOOK_BACK, MOST_TRIES, DeliveryLog
+from mayfly.engine.deliveries import CHUNK, MOST_TRIES, DeliveryLog
 from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.errors import (
     GitHubRefused,
@@ -176,11 +176,11 @@ async def test_the_log_is_not_read_further_than_needed(world: World):
     assert world.github.verbs("deliveries") == ["deliveries"]
 
 
-async def test_the_hour_of_a_first_start_that_found_nothing_stays_where_it_was(world: World):
+async def test_a_first_start_that_found_nothing_goes_on_from_there(world: World):
     log = world.log()
     await turns(log)
-    assert await world.ledger.log_position() == LogPosition(0, NOON - FIRST_LOOK_BACK)
-    world.logs(attempt(1, age=HOUR - 1))
+    assert await world.ledger.log_position() == LogPosition(0, NOON)
+    world.logs(attempt(1, age=30), attempt(2, age=HOUR))
     world.clock.advance(2 * HOUR)
     await turns(log)
     assert world.recorded == [1]

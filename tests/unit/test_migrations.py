@@ -159,7 +159,7 @@ async def test_jobs_that_are_not_over_are_due_at_once_and_the_others_kept(
 ):
     over = SECONDS + KEPT
     assert column(path, "job", "due_at") == {1: 0.0, 2: 0.0, 3: 0.0, 4: over, 5: over}
-    assert [job.key.id for job in (await ledger.due(100)).checks] == [1, 2, 3]
+    assert [job.key.id for job in (await ledger.due(100)).checks] == [3, 1, 2]
     assert await ledger.forget(100) == 0
 
 
@@ -171,7 +171,7 @@ async def test_jobs_read_back_as_they_were(path: Path, ledger: Ledger):
 async def test_an_answer_sets_the_next_question_as_ever(ledger: Ledger):
     (job,) = [job for job in JOBS if job.state is JobState.QUEUED and job.group]
     await ledger.checked(job.key, job)
-    assert [job.key.id for job in (await ledger.due(100)).checks] == [1, 3]
+    assert [job.key.id for job in (await ledger.due(100)).checks] == [3, 1]
 
 
 async def test_claims_that_ended_are_kept_as_long_as_any(path: Path, ledger: Ledger):
