@@ -49,7 +49,8 @@ $(CORE): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-$(STAMP): $(CORE)
+$(STAMP): $(CORE) tests/servers/install
 	@echo "setting up $(VENV) with what the tests need"
+	@tests/servers/install $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -1,0 +1,1 @@
+"""Servers of the tests' own: started from the installed programs, on their own ports and files."""
