@@ -13,7 +13,7 @@ from mayfly.model.demand import DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
 from mayfly.model.protocol import ClaimOrder, Granted, Order, Outcome
 from mayfly.model.repositories import Repository, Runs
-from mayfly.model.requests import Message
+from mayfly.model.requests import Dead, Message, Waiting
 from mayfly.model.runners import (
     Claim,
     ClaimId,
@@ -41,13 +41,23 @@ class Lease(NamedTuple):
 
 
 class Bus(Protocol):
-    """Where runner requests wait. At-least-once, no order promised, kept for 7 days."""
+    """Where runner requests wait. At-least-once, no order promised, kept for 7 days.
+
+    A message that is not one of ours, or was leased LARGEST_DELIVERIES times and never completed,
+    is dead: it is kept apart with its reason, for an operator to look at or to requeue.
+    Every verb raises Transient while the bus does not answer.
+    """
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Durable when it returns. Permanent when larger than LARGEST_MESSAGE."""
+        """Durable when it returns. Permanent when larger than LARGEST_MESSAGE (nothing is
+        published), or when nothing receives the subject. Transient: some may be published."""
 
     async def lease(self, subject: str, wait: timedelta) -> Lease | None:
-        """One message for `subject`, or None after `wait`. No other consumer gets it meanwhile."""
+        """One message for `subject`, or None after `wait`. No other consumer gets it meanwhile.
+
+        It comes back when LEASE_TIME is over or its consumer is gone, whichever the bus sees
+        first.
+        """
 
     async def complete(self, lease_id: str) -> None:
         """The message is gone. Idempotent; without effect when the lease's time is over."""
@@ -56,7 +66,24 @@ class Bus(Protocol):
         """The message is back at once. Idempotent; without effect when its time is over."""
 
     async def depth(self, subject: str) -> int:
-        """Messages that wait, not counting leased ones."""
+        """Messages that wait, not counting leased ones; those another process has leased may be
+        counted while they are."""
+
+
+class OperableBus(Bus, Protocol):
+    """What an operator may do beside."""
+
+    async def peek(self, subject: str, limit: int) -> list[Waiting]:
+        """Some of those that wait, none of them leased by it."""
+
+    async def drain(self, subject: str) -> int:
+        """Remove every message that waits; how many. The reconciler rings for what is open."""
+
+    async def dead(self, subject: str, limit: int) -> list[Dead]:
+        """Some of the dead ones."""
+
+    async def requeue(self, subject: str) -> int:
+        """Every dead message waits again, its deliveries forgotten; how many."""
 
 
 class AccessRules(Protocol):
@@ -269,9 +296,21 @@ class Driver(Protocol):
 
 
 class OpenBus(Protocol):
-    """`open_bus` of a bus backend: the bus lives as long as the context."""
+    """`open_bus` of a bus backend: the bus lives as long as the context.
 
-    def __call__(self, url: str, clock: Clock) -> AbstractAsyncContextManager[Bus]: ...
+    InvalidSettings when it can never work: a wrong address, credential or permission.
+    """
+
+    def __call__(
+        self, url: str, clock: Clock, subjects: Sequence[str]
+    ) -> AbstractAsyncContextManager[OperableBus]: ...
+
+
+class DeclareBus(Protocol):
+    """`declare` of a bus backend: make what `subjects` need on the server. Idempotent."""
+
+    async def __call__(self, url: str, subjects: Sequence[str]) -> list[str]:
+        """What there is now, a line each."""
 
 
 class OpenStore(Protocol):

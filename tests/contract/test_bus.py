@@ -8,17 +8,24 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from mayfly.model.errors import Permanent
-from mayfly.model.requests import LARGEST_MESSAGE, RunnerRequest, encoded
+from mayfly.model.requests import (
+    LARGEST_DELIVERIES,
+    LARGEST_MESSAGE,
+    LONGEST_LOOK,
+    RunnerRequest,
+    encoded,
+)
 from mayfly.ports import Bus, Lease
-from tests.fakes.backends import BUSES, named, opened_bus
+from tests.fakes.buses import BUSES, SUBJECTS, OpenedBus
 from tests.fakes.clocks import ManualClock
 
 NOT_WAITING = timedelta(0)
+SOON = timedelta(seconds=1)
+"""A bus that is a server of its own may take a moment to hand over what is there."""
 LONG = timedelta(minutes=1)
 LEASE_SECONDS = 30
 DAY = 24 * 3600
@@ -26,16 +33,10 @@ LINUX = RunnerRequest(pool="linux")
 ARM = RunnerRequest(pool="arm64")
 
 
-class OpenedBus(NamedTuple):
-    bus: Bus
-    clock: ManualClock
-
-
-@pytest.fixture(params=BUSES, ids=named)
+@pytest.fixture(params=BUSES)
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedBus]:
-    clock = ManualClock()
-    async with opened_bus(request.param, tmp_path, clock) as bus:
-        yield OpenedBus(bus, clock)
+    async with BUSES[request.param](tmp_path) as bus:
+        yield bus
 
 
 async def taken(bus: Bus, subject: str = "linux") -> str:
@@ -71,7 +72,7 @@ async def test_a_published_message_is_leased_and_completed(opened: OpenedBus):
     assert lease is not None
     assert lease.message == LINUX
     await opened.bus.complete(lease.id)
-    opened.clock.advance(LEASE_SECONDS)
+    opened.passes(LEASE_SECONDS)
     assert await opened.bus.lease("linux", NOT_WAITING) is None
 
 
@@ -96,16 +97,16 @@ async def test_an_abandoned_lease_comes_back_at_once(opened: OpenedBus):
 async def test_an_expired_lease_comes_back(opened: OpenedBus):
     await opened.bus.publish([LINUX])
     await taken(opened.bus)
-    opened.clock.advance(LEASE_SECONDS - 1)
+    opened.passes(LEASE_SECONDS - 1)
     assert await opened.bus.lease("linux", NOT_WAITING) is None
-    opened.clock.advance(1)
+    opened.passes(1)
     assert await opened.bus.lease("linux", NOT_WAITING) is not None
 
 
 async def test_an_expired_lease_cannot_complete_what_another_holds(opened: OpenedBus):
     await opened.bus.publish([LINUX])
     late = await taken(opened.bus)
-    opened.clock.advance(LEASE_SECONDS)
+    opened.passes(LEASE_SECONDS)
     await opened.bus.complete(late)
     current = await taken(opened.bus)
     await opened.bus.complete(late)
@@ -138,7 +139,7 @@ async def test_depth_does_not_count_what_is_leased(opened: OpenedBus):
     await opened.bus.publish([LINUX, LINUX])
     await taken(opened.bus)
     assert await opened.bus.depth("linux") == 1
-    opened.clock.advance(LEASE_SECONDS)
+    opened.passes(LEASE_SECONDS)
     assert await opened.bus.depth("linux") == 2
 
 
@@ -155,17 +156,17 @@ async def test_the_largest_message_passes_and_a_larger_one_does_not(opened: Open
 
 async def test_a_message_is_kept_for_seven_days(opened: OpenedBus):
     await opened.bus.publish([LINUX])
-    opened.clock.advance(7 * DAY - 1)
+    opened.passes(7 * DAY - 1)
     assert await opened.bus.depth("linux") == 1
-    opened.clock.advance(2)
+    opened.passes(2)
     assert await opened.bus.lease("linux", NOT_WAITING) is None
 
 
 async def test_an_old_message_does_not_grow_younger_by_being_leased(opened: OpenedBus):
     await opened.bus.publish([LINUX])
-    opened.clock.advance(7 * DAY - 60)
+    opened.passes(7 * DAY - 60)
     await opened.bus.abandon(await taken(opened.bus))
-    opened.clock.advance(61)
+    opened.passes(61)
     assert await opened.bus.depth("linux") == 0
 
 
@@ -206,7 +207,7 @@ async def test_a_cancelled_wait_loses_no_message(opened: OpenedBus, steps: int):
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await published
-    opened.clock.advance(LEASE_SECONDS)
+    opened.passes(LEASE_SECONDS)
     left = await opened.bus.depth("linux")
     assert left == 1 or not waiting.cancelled()
     assert await opened.bus.lease("linux", NOT_WAITING) is not None
@@ -223,6 +224,92 @@ async def test_the_one_who_still_waits_gets_what_a_cancelled_one_would_have(open
         assert await second is not None
 
 
+async def test_a_poisoned_message_harms_no_other(opened: OpenedBus):
+    await opened.put("linux", b'{"type":"something else"}')
+    await opened.bus.publish([LINUX])
+    lease = await opened.bus.lease("linux", SOON)
+    assert lease is not None
+    assert lease.message == LINUX
+    (dead,) = await opened.bus.dead("linux", 10)
+    assert dead.text == '{"type":"something else"}'
+    assert "not one of ours" in dead.reason
+    assert await opened.bus.depth("linux") == 0
+    assert await opened.bus.dead("arm64", 10) == []
+
+
+async def test_what_a_poisoned_message_says_is_shown_and_nothing_else_done_with_it(
+    opened: OpenedBus,
+):
+    await opened.put("linux", b"\x1b[2J\xff" + b"x" * LARGEST_MESSAGE)
+    assert await opened.bus.lease("linux", SOON) is None
+    (dead,) = await opened.bus.dead("linux", 10)
+    assert dead.text.isprintable()
+    assert len(dead.text) <= LONGEST_LOOK
+
+
+async def test_a_message_nobody_completes_dies(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    for _ in range(LARGEST_DELIVERIES):
+        lease = await opened.bus.lease("linux", SOON)
+        assert lease is not None
+        await opened.bus.abandon(lease.id)
+    assert await opened.bus.lease("linux", SOON) is None
+    (dead,) = await opened.bus.dead("linux", 10)
+    assert "never completed" in dead.reason
+
+
+async def test_dead_messages_wait_again_once_they_are_requeued(opened: OpenedBus):
+    await opened.bus.publish([LINUX])
+    for _ in range(LARGEST_DELIVERIES):
+        lease = await opened.bus.lease("linux", SOON)
+        assert lease is not None
+        await opened.bus.abandon(lease.id)
+    assert await opened.bus.lease("linux", SOON) is None
+    assert await opened.bus.requeue("linux") == 1
+    assert await opened.bus.dead("linux", 10) == []
+    assert await opened.bus.lease("linux", SOON) is not None, "as if it had never been leased"
+    assert await opened.bus.requeue("linux") == 0
+
+
+async def test_a_dead_message_is_kept_for_seven_days_at_most(opened: OpenedBus):
+    await opened.put("linux", b"?")
+    assert await opened.bus.lease("linux", SOON) is None
+    assert len(await opened.bus.dead("linux", 10)) == 1
+    opened.passes(7 * DAY + 1)
+    assert await opened.bus.dead("linux", 10) == []
+
+
+async def test_a_look_takes_nothing(opened: OpenedBus):
+    await opened.bus.publish([LINUX, LINUX])
+    await taken(opened.bus)
+    (seen,) = await opened.bus.peek("linux", 10)
+    assert '"pool":"linux"' in seen.text
+    assert await opened.bus.depth("linux") == 1
+    await taken(opened.bus)
+    assert await opened.bus.peek("linux", 10) == []
+
+
+async def test_draining_removes_what_waits_and_leaves_what_is_leased(opened: OpenedBus):
+    await opened.bus.publish([LINUX] * 3 + [ARM])
+    held = await taken(opened.bus)
+    assert await opened.bus.drain("linux") == 2
+    assert (await opened.bus.depth("linux"), await opened.bus.depth("arm64")) == (0, 1)
+    await opened.bus.abandon(held)
+    assert await opened.bus.depth("linux") == 1
+
+
+async def test_publishing_for_a_subject_nobody_declared_is_never_a_silent_drop(
+    opened: OpenedBus,
+):
+    stray = RunnerRequest(pool="nobody-declared-it")
+    if opened.refuses_unknown:
+        with pytest.raises(Permanent, match="nobody-declared-it"):
+            await opened.bus.publish([stray])
+    else:
+        await opened.bus.publish([stray])
+        assert await opened.bus.depth(stray.subject) == 1
+
+
 PUBLISH_AND_DIE = """
 import asyncio, os, signal, sys
 from mayfly.bus.sql import open_bus
@@ -230,7 +317,7 @@ from mayfly.engine.clock import SystemClock
 from mayfly.model.requests import RunnerRequest
 
 async def main():
-    async with open_bus(sys.argv[1], SystemClock()) as bus:
+    async with open_bus(sys.argv[1], SystemClock(), ["linux"]) as bus:
         await bus.publish([RunnerRequest(pool="linux")] * 3)
         await bus.lease("linux", __import__("datetime").timedelta(0))
         os.kill(os.getpid(), signal.SIGKILL)
@@ -246,11 +333,11 @@ async def test_what_was_published_outlives_a_killed_process(tmp_path: Path):
         subprocess.run, [sys.executable, "-c", PUBLISH_AND_DIE, url], check=False
     )
     assert publisher.returncode == -9
-    (sql,) = [backend for backend in BUSES if backend.name == "sql"]
+    from mayfly.bus.sql import open_bus
     from mayfly.engine.clock import SystemClock
 
     clock = ManualClock(SystemClock().now())
-    async with opened_bus(sql, tmp_path, clock) as bus:
+    async with open_bus(url, clock, SUBJECTS) as bus:
         assert await bus.depth("linux") == 2
         clock.advance(LEASE_SECONDS)
         assert await bus.depth("linux") == 3, "the lease of the dead comes back"

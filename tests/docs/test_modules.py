@@ -27,11 +27,11 @@ def test_a_module_fits_into_400_lines(module):
     assert len(module.read_text().splitlines()) <= LONGEST
 
 
-def test_every_seam_is_on_two_screens():
+def test_every_seam_is_on_one_page():
     text = (ROOT / "src" / "mayfly" / "ports.py").read_text()
     last_import = max(
         node.end_lineno or 0
         for node in ast.parse(text).body
         if isinstance(node, ast.Import | ast.ImportFrom)
     )
-    assert len(text.splitlines()[last_import:]) <= 260
+    assert len(text.splitlines()[last_import:]) <= 320

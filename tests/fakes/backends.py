@@ -12,12 +12,11 @@ import pytest
 from mayfly.model.changes import PoolUse
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.runners import ClaimId
-from mayfly.ports import AccessRules, Bus, Clock, Ledger, OpenBus, OpenStore
+from mayfly.ports import AccessRules, Ledger, OpenStore
 from tests.fakes.clocks import ManualClock, pass_time
 from tests.fakes.counters import Counters, recount_of
 
 STORES = sorted(entry_points(group="mayfly.stores"), key=lambda backend: backend.name)
-BUSES = sorted(entry_points(group="mayfly.buses"), key=lambda backend: backend.name)
 _LOCAL = {"memory": "memory:", "sql": "sqlite:///{folder}/mayfly.db"}
 
 
@@ -81,11 +80,3 @@ async def opened_store(
     url = url_for(backend, folder)
     async with open_store(url, clock, deadlines or Deadlines()) as (ledger, access):
         yield OpenedStore(ledger, access, clock, folder / "mayfly.db")
-
-
-@asynccontextmanager
-async def opened_bus(backend: EntryPoint, folder: Path, clock: Clock) -> AsyncIterator[Bus]:
-    """The bus of one backend, empty."""
-    open_bus = cast("OpenBus", backend.load().open_bus)
-    async with open_bus(url_for(backend, folder), clock) as bus:
-        yield bus

@@ -120,13 +120,15 @@ async def opened_engine(
     pools: tuple[Pool, ...] = POOLS,
     *,
     pull: bool = True,
+    bus: MemoryBus | None = None,
 ) -> AsyncIterator[Engine]:
     """A control plane in memory; the doorbells ring only inside `rings`.
 
     With `pull` nobody waits for a delivery.
     """
     clock, deadlines = ManualClock(), Deadlines()
-    ledger, access, bus = WatchedLedger(clock, deadlines), MemoryAccessRules(), MemoryBus(clock)
+    ledger, access = WatchedLedger(clock, deadlines), MemoryAccessRules()
+    bus = bus or MemoryBus(clock)
     for rule in rules:
         await access.grant(rule)
     github, news, telemetry = FakeGitHub(), News(clock), Telemetry(pool.name for pool in pools)

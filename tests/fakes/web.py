@@ -165,7 +165,7 @@ async def world(
     telemetry = Telemetry([pool.name for pool in POOLS], monotonic=seconds)
     plain, tokens = _tokens()
     async with AsyncExitStack() as stack:
-        real_bus = await stack.enter_async_context(open_bus("", clock))
+        real_bus = await stack.enter_async_context(open_bus("", clock, []))
         real_ledger, rules = await stack.enter_async_context(open_store("", clock, Deadlines()))
         claim = await _one_claim(real_ledger, clock)
         news, doorbells = News(clock), Doorbells(bus or real_bus, POOLS, telemetry)

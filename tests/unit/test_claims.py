@@ -3,8 +3,10 @@
 import asyncio
 from datetime import timedelta
 
+import msgspec
 import pytest
 
+from mayfly.bus.memory import MemoryBus
 from mayfly.model.access import AccessRule
 from mayfly.model.errors import (
     GitHubRefused,
@@ -26,7 +28,8 @@ from mayfly.model.protocol import (
 )
 from mayfly.model.requests import RunnerRequest
 from mayfly.model.runners import ClaimId, ClaimState, RunKey
-from tests.fakes.engine import ANYBODY, Engine
+from tests.fakes.clocks import ManualClock
+from tests.fakes.engine import ANYBODY, Engine, opened_engine
 from tests.fakes.factories import (
     completed_job,
     event,
@@ -52,6 +55,24 @@ async def granted(engine: Engine, key: str | None = None, pool: str = "linux") -
 async def registered(engine: Engine) -> tuple[ClaimId, Registered]:
     claim = ClaimId((await granted(engine)).claim)
     return claim, await engine.claims.register(claim, BOOT)
+
+
+class DeafBus(MemoryBus):
+    """Hands out, and hears of nothing afterwards."""
+
+    async def complete(self, lease_id: str) -> None:
+        raise Transient("the bus does not answer")
+
+
+async def test_a_claim_is_answered_although_the_bus_does_not_hear_of_it():
+    bus = DeafBus(ManualClock())
+    async with opened_engine(bus=bus) as engine:
+        await engine.ledger.record([queued_job(1)])
+        await bus.publish([RunnerRequest(pool="linux")])
+        lease = await bus.lease("linux", AT_ONCE)
+        assert lease is not None
+        asked = msgspec.structs.replace(order(), lease=lease.id)
+        assert await engine.claims.claim(asked) is not None
 
 
 async def unproven(engine: Engine) -> list[str]:

@@ -4,19 +4,28 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from mayfly.database import Database, open_database
 from mayfly.model.errors import Permanent
-from mayfly.model.requests import LARGEST_MESSAGE, Message, decoded, encoded
-from mayfly.ports import Bus, Clock, Lease
+from mayfly.model.requests import (
+    KEPT_FOR,
+    LARGEST_DELIVERIES,
+    LEASE_TIME,
+    Dead,
+    Message,
+    Waiting,
+    decoded,
+    legible,
+    overdelivered,
+    sized,
+)
+from mayfly.ports import Clock, Lease, OperableBus
 
-LEASE_TIME = timedelta(seconds=30)
-"""A lease lasts from `lease` to the answer of a claim, about a second."""
-KEPT_FOR = timedelta(days=7)
 TIDY_EVERY = timedelta(minutes=10)
 """Messages past their time are not leased any more; removing them may wait."""
 LOOK_EVERY = timedelta(seconds=1)
@@ -31,19 +40,37 @@ message = sa.Table(
     sa.Column("published_at", sa.BigInteger, nullable=False),
     sa.Column("leased_until", sa.BigInteger, nullable=False),
     sa.Column("lease", sa.Text, unique=True),
+    sa.Column("deliveries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("misread", sa.Text),
 )
 
-_waiting = sa.and_(
+_kept = sa.and_(
     message.c.subject == sa.bindparam("subject_"),
     message.c.leased_until <= sa.bindparam("now"),
     message.c.published_at > sa.bindparam("oldest"),
 )
+_is_alive = sa.and_(message.c.misread.is_(None), message.c.deliveries < LARGEST_DELIVERIES)
+_waiting = sa.and_(_kept, _is_alive)
+_is_dead = sa.and_(_kept, sa.not_(_is_alive))
 _next = sa.select(message.c.id, message.c.body).where(_waiting).order_by(message.c.id).limit(1)
 _depth = sa.select(sa.func.count()).select_from(message).where(_waiting)
+_peek = sa.select(message).where(_waiting).order_by(message.c.id).limit(sa.bindparam("most"))
+_drain = sa.delete(message).where(_waiting)
+_dead = sa.select(message).where(_is_dead).order_by(message.c.id).limit(sa.bindparam("most"))
+_requeue = sa.update(message).where(_is_dead).values(deliveries=0, misread=None)
 _hold = (
     sa.update(message)
     .where(message.c.id == sa.bindparam("id_"))
-    .values(lease=sa.bindparam("lease_"), leased_until=sa.bindparam("until"))
+    .values(
+        lease=sa.bindparam("lease_"),
+        leased_until=sa.bindparam("until"),
+        deliveries=message.c.deliveries + 1,
+    )
+)
+_bury = (
+    sa.update(message)
+    .where(message.c.id == sa.bindparam("id_"))
+    .values(misread=sa.bindparam("reason"))
 )
 _held = sa.and_(
     message.c.lease == sa.bindparam("lease_"), message.c.leased_until > sa.bindparam("now")
@@ -54,10 +81,18 @@ _expire = sa.delete(message).where(message.c.published_at <= sa.bindparam("oldes
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock) -> AsyncIterator[Bus]:
-    """The bus in the database at `url`."""
+async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator[OperableBus]:
+    """The bus in the database at `url`; it takes every subject."""
+    del subjects
     async with open_database(url) as database:
         yield SqlBus(database, clock)
+
+
+async def declare(url: str, subjects: Sequence[str]) -> list[str]:
+    """The table comes with the database's migrations."""
+    del subjects
+    async with open_database(url):
+        return ["the bus is a table of the database, and it is there"]
 
 
 class SqlBus:
@@ -70,12 +105,13 @@ class SqlBus:
         self._bells: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        now = _millis(self._clock)
-        bodies = [(one.subject, encoded(one)) for one in messages]
+        await self.put(sized(messages))
+
+    async def put(self, bodies: Sequence[tuple[str, bytes]]) -> None:
+        """Bodies as they come, ours or not, each for a subject."""
         if not bodies:
             return
-        if any(len(body) > LARGEST_MESSAGE for _, body in bodies):
-            raise Permanent(f"a message is larger than {LARGEST_MESSAGE} bytes")
+        now = _millis(self._clock)
         rows = [
             {
                 "id": self._clock.new_id(),
@@ -96,7 +132,7 @@ class SqlBus:
             connection.execute(sa.insert(message), rows)
 
         await self._database.write(step)
-        self._ring({one.subject for one in messages})
+        self._ring({subject for subject, _ in bodies})
 
     async def lease(self, subject: str, wait: timedelta) -> Lease | None:
         deadline = asyncio.get_running_loop().time() + wait.total_seconds()
@@ -121,31 +157,62 @@ class SqlBus:
         self._ring(set(self._bells))
 
     async def depth(self, subject: str) -> int:
-        values = {"subject_": subject, **self._now()}
-        found = await self._database.read(
-            lambda connection: connection.execute(_depth, values).scalar()
+        values = self._about(subject)
+        return await self._database.read(lambda connection: _count(connection, values))
+
+    async def peek(self, subject: str, limit: int) -> list[Waiting]:
+        rows = await self._look(_peek, subject, limit)
+        return [Waiting(legible(row.body), _time(row.published_at)) for row in rows]
+
+    async def drain(self, subject: str) -> int:
+        values = self._about(subject)
+        return await self._database.write(
+            lambda connection: connection.execute(_drain, values).rowcount
         )
-        return found or 0
+
+    async def dead(self, subject: str, limit: int) -> list[Dead]:
+        rows = await self._look(_dead, subject, limit)
+        return [
+            Dead(
+                legible(row.body),
+                row.misread or overdelivered(row.deliveries),
+                _time(row.published_at),
+            )
+            for row in rows
+        ]
+
+    async def requeue(self, subject: str) -> int:
+        values = self._about(subject)
+        count = await self._database.write(
+            lambda connection: connection.execute(_requeue, values).rowcount
+        )
+        self._ring({subject})
+        return count
+
+    async def _look(self, query: sa.Select[Any], subject: str, limit: int) -> Sequence[sa.Row[Any]]:
+        values = {**self._about(subject), "most": limit}
+        return await self._database.read(lambda connection: connection.execute(query, values).all())
 
     async def _take(self, subject: str) -> Lease | None:
         lease_id = self._clock.new_id()
-        now = self._now()
-        values = {"subject_": subject, **now}
-        if not await self._database.read(
-            lambda connection: connection.execute(_depth, values).scalar()
-        ):
+        values = self._about(subject)
+        if not await self._database.read(lambda connection: _count(connection, values)):
             return None  # asked of the reader, so that a parked executor does not write
+        until = values["now"] + _in_millis(LEASE_TIME)
 
-        def step(connection: Connection) -> bytes | None:
-            row = connection.execute(_next, values).first()
-            if row is None:
-                return None
-            until = now["now"] + _in_millis(LEASE_TIME)
-            connection.execute(_hold, {"id_": row.id, "lease_": lease_id, "until": until})
-            return bytes(row.body)
+        def step(connection: Connection) -> Message | None:
+            while row := connection.execute(_next, values).first():
+                try:
+                    found = decoded(bytes(row.body))
+                except Permanent as error:
+                    connection.execute(_bury, {"id_": row.id, "reason": str(error)})
+                    continue
+                connection.execute(_hold, {"id_": row.id, "lease_": lease_id, "until": until})
+                return found
+            return None
 
-        body = await self._database.write(step)
-        return Lease(lease_id, decoded(body)) if body is not None else None
+        found = await self._database.write(step)
+        return Lease(lease_id, found) if found is not None else None
 
     async def _settle(self, statement: sa.Update | sa.Delete, lease_id: str) -> None:
         values = {"lease_": lease_id, "now": _millis(self._clock)}
@@ -153,14 +220,22 @@ class SqlBus:
             lambda connection: connection.execute(statement, values).rowcount
         )
 
-    def _now(self) -> dict[str, int]:
+    def _about(self, subject: str) -> dict[str, Any]:
         now = _millis(self._clock)
-        return {"now": now, "oldest": now - _in_millis(KEPT_FOR)}
+        return {"subject_": subject, "now": now, "oldest": now - _in_millis(KEPT_FOR)}
 
     def _ring(self, subjects: set[str]) -> None:
         """Wake every lease that waits; the next one waits on a fresh bell."""
         for subject in subjects:
             self._bells.pop(subject, asyncio.Event()).set()
+
+
+def _count(connection: Connection, values: dict[str, Any]) -> int:
+    return connection.execute(_depth, values).scalar() or 0
+
+
+def _time(stored: int) -> datetime:
+    return datetime.fromtimestamp(stored / 1000, UTC)
 
 
 def _millis(clock: Clock) -> int:

@@ -41,6 +41,8 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     backend: str = "sql"
     url: str = "sqlite:///mayfly.sqlite"
     """Relative to the working directory."""
+    url_file: Path | None = None
+    """A file with the url, when it holds a password; or MAYFLY_STORE_URL."""
 
 
 class BusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +51,8 @@ class BusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     backend: str = "sql"
     url: str | None = None
     """Default: the store's."""
+    url_file: Path | None = None
+    """A file with the url, when it holds a password; or MAYFLY_BUS_URL."""
 
 
 class IntakeKind(StrEnum):
@@ -125,6 +129,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[AccessRule, ...]
     github: GitHubSettings
     webhook_secrets: tuple[Secret, ...]
+    store_url: Secret
+    bus_url: Secret
 
 
 def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
@@ -139,13 +145,25 @@ def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
         raise InvalidSettings(
             f"{path}: runner_prefix is {file.runner_prefix!r}; use 1 to 30 letters, digits and '-'"
         )
+    store_url = _url(file.store, "store", environment) or Store().url
     return Settings(
         file=file,
         pools=pools,
         rules=tuple(_rule(access, pools, path) for access in file.access),
         github=_github(file.github, environment),
         webhook_secrets=_webhook_secrets(file.github, environment),
+        store_url=Secret(store_url),
+        bus_url=Secret(_url(file.bus, "bus", environment) or store_url),
     )
+
+
+def _url(table: Store | BusTable, name: str, environment: Mapping[str, str]) -> str | None:
+    """The environment first: an operator says it there for one run."""
+    if given := variable(f"MAYFLY_{name.upper()}_URL", environment):
+        return given
+    if table.url_file is not None:
+        return read_secret(table.url_file, f"the url of the {name}")
+    return table.url
 
 
 def _check_times(deadlines: Deadlines, path: Path) -> None:

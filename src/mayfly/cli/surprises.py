@@ -14,7 +14,7 @@ from mayfly.web.tokens import Role
 def surprises(settings: Settings) -> list[str]:
     """What an operator should know before `serve` does."""
     file = settings.file
-    return [*warnings(settings.pools), *_tokens(settings), *_secrets(file), *_databases(file)]
+    return [*warnings(settings.pools), *_tokens(settings), *_secrets(file), *_databases(settings)]
 
 
 def _tokens(settings: Settings) -> Iterator[str]:
@@ -36,10 +36,11 @@ def _secrets(file: File) -> Iterator[str]:
             yield f"every user of this machine can read {path}; chmod o-rwx {path}"
 
 
-def _databases(file: File) -> Iterator[str]:
-    bus_url = file.bus.url or file.store.url
-    pairs = ((file.store.backend, file.store.url), (file.bus.backend, bus_url))
-    for path in sorted({Path(path_of(url)) for backend, url in pairs if backend == "sql"}):
+def _databases(settings: Settings) -> Iterator[str]:
+    file = settings.file
+    pairs = ((file.store.backend, settings.store_url), (file.bus.backend, settings.bus_url))
+    urls = {url.reveal() for backend, url in pairs if backend == "sql"}
+    for path in sorted(Path(path_of(url)) for url in urls):
         # SQLite writes files of its own beside the database.
         if not path.parent.is_dir():
             yield f"the database's directory {path.parent} does not exist, so `serve` cannot start"

@@ -135,9 +135,10 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
     telemetry, news = Telemetry([pool.name for pool in pools]), News(clock)
     async with AsyncExitStack() as stack:
         ledger, stored = await stack.enter_async_context(
-            open_store(file.store.url, clock, file.deadlines)
+            open_store(settings.store_url.reveal(), clock, file.deadlines)
         )
-        bus = await stack.enter_async_context(open_bus(file.bus.url or file.store.url, clock))
+        names = [pool.name for pool in pools]
+        bus = await stack.enter_async_context(open_bus(settings.bus_url.reveal(), clock, names))
         github = await stack.enter_async_context(open_github(settings.github, clock))
         telemetry.budget_read_by(github.least_share)
         access = DeclaredAccessRules(settings.rules, stored)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import msgspec
+import structlog
 
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
@@ -41,6 +42,8 @@ from mayfly.telemetry import Telemetry
 LOOKS = 10
 LOOK_EVERY = timedelta(milliseconds=200)
 """How long the guard waits for the delivery that says which job has begun: 2 s."""
+
+log = structlog.get_logger("mayfly")
 
 Record = Callable[[WorkflowJobEvent], Awaitable[object]]
 """How an event that the guard learned of gets into the ledger: the intake's door."""
@@ -89,7 +92,7 @@ class Claims:
         order = msgspec.structs.replace(order, pool=pool.name)
         claim = await self._ledger.claim(order, pool.max, pool.max_per_owner)
         if order.lease is not None:
-            await self._bus.complete(order.lease)
+            await self._settle(order.lease)
         if claim is None:
             return None
         _, group = await self._ledger.claimed(claim.id)
@@ -103,6 +106,13 @@ class Claims:
             guard=pool.guard,
             heartbeat_seconds=self._deadlines.heartbeat_seconds,
         )
+
+    async def _settle(self, lease: str) -> None:
+        """What was claimed is in the ledger; a doorbell that rings again finds nothing to do."""
+        try:
+            await self._bus.complete(lease)
+        except Transient as error:
+            log.warning("lease.unsettled", reason=str(error))
 
     async def register(self, claim: ClaimId, boot: str) -> Registered:
         """A runner minted now, at most once per generation.

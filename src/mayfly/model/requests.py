@@ -1,6 +1,8 @@
 """Runner requests: what goes over the bus, as documented JSON with a schema version."""
 
-from typing import Literal
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -8,6 +10,13 @@ from mayfly.model.errors import Permanent
 
 LARGEST_MESSAGE = 64 * 1024
 """Bytes; well under the smallest limit of a bus we know (Service Bus standard: 256 KiB)."""
+LEASE_TIME = timedelta(seconds=30)
+"""A lease lasts from `lease` to the answer of a claim, about a second."""
+KEPT_FOR = timedelta(days=7)
+LARGEST_DELIVERIES = 10
+"""Leases of a message before it counts as poisoned: ten consumers do not die of bad luck."""
+LONGEST_LOOK = 500
+"""Characters of a dead message that are shown."""
 
 
 class RunnerRequest(msgspec.Struct, frozen=True, kw_only=True, tag="runner_request"):
@@ -24,6 +33,24 @@ class RunnerRequest(msgspec.Struct, frozen=True, kw_only=True, tag="runner_reque
 
 Message = RunnerRequest
 
+
+class Waiting(NamedTuple):
+    """A message that waits, as somebody who only looks sees it."""
+
+    text: str
+    """Its body as far as it is text, at most LONGEST_LOOK characters."""
+    published_at: datetime
+
+
+class Dead(NamedTuple):
+    """A message nobody is given any more."""
+
+    text: str
+    """Its body as far as it is text, at most LONGEST_LOOK characters."""
+    reason: str
+    published_at: datetime
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Message)
 
@@ -39,3 +66,24 @@ def decoded(body: bytes) -> Message:
         return _decoder.decode(body)
     except msgspec.DecodeError as error:
         raise Permanent(f"a message on the bus is not one of ours: {error}") from error
+
+
+def sized(messages: Sequence[Message]) -> list[tuple[str, bytes]]:
+    """Subject and body of each; Permanent when one is too large for a bus."""
+    bodies = [(message.subject, encoded(message)) for message in messages]
+    if any(len(body) > LARGEST_MESSAGE for _, body in bodies):
+        raise Permanent(f"a message is larger than {LARGEST_MESSAGE} bytes")
+    return bodies
+
+
+def legible(body: bytes) -> str:
+    """A body nobody understood, for a person to look at."""
+    text = body[:LONGEST_LOOK].decode("utf-8", "replace")
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def overdelivered(times: int) -> str:
+    """Why a message that was leased too often is dead."""
+    return f"leased {times} times and never completed"

@@ -1,0 +1,13 @@
+"""No backend escapes its contract suite."""
+
+from importlib.metadata import entry_points
+
+from tests.fakes.buses import BUSES
+
+HARNESSES = {"memory": {"memory"}, "sql": {"sqlite"}}
+"""The names under which an entry point meets the suite."""
+
+
+def test_every_bus_meets_the_suite():
+    for point in entry_points(group="mayfly.buses"):
+        assert HARNESSES[point.name] <= set(BUSES), f"{point.name} has no harness"
