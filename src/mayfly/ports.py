@@ -270,6 +270,9 @@ class GitHub(Protocol):
     def repositories(self) -> AsyncIterator[Repository]:
         """Every repository of every installation that is not suspended."""
 
+    async def repositories_of(self, installation: InstallationId) -> list[Repository]:
+        """Every repository of one installation, all pages."""
+
     async def runs(self, repository: Repository, status: str, etag: str | None) -> Runs | None:
         """The newest 100 runs of a status; None: as they were at `etag`, which costs nothing."""
 

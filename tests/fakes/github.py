@@ -146,6 +146,10 @@ class FakeGitHub:
             yield repository
         self._end(failure)
 
+    async def repositories_of(self, installation: InstallationId) -> list[Repository]:
+        self._end(await self._begin("repositories_of", str(installation)))
+        return [one for one in self.seen if one.installation == installation]
+
     async def runs(self, repository: Repository, status: str, etag: str | None) -> Runs | None:
         self._end(await self._begin("runs", f"{repository.full_name} {status}"))
         found = self.open_runs.get((repository.full_name, status), [])

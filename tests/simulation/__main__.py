@@ -48,6 +48,8 @@ def main() -> int:
         for sentences, quiet in ((result.violations, False), (result.calm_violations, True)):
             if sentences:
                 found.append(reports.Failure(result.seed, quiet, sentences))
+                told = f"seed {result.seed} broke a promise: {sentences[0]}"
+                print(told, file=sys.stderr, flush=True)
     failed = _report(faulty, calm, twinned, found)
     print(f"{time.monotonic() - began:.0f} s")
     if found:

@@ -135,6 +135,14 @@ class Api:
                 if each.owner is owner:
                     yield Repository(owner.installation, owner.name, each.name)
 
+    async def repositories_of(self, installation: InstallationId) -> list[Repository]:
+        def effect() -> list[Repository]:
+            owner = self._world.accounts.owner_of(installation)
+            ours = [one for one in self._world.accounts.repositories if one.owner is owner]
+            return [Repository(installation, owner.name, one.name) for one in ours]
+
+        return await self._ask("repositories_of", installation, effect)
+
     async def runs(self, repository: Repository, status: str, etag: str | None) -> Runs | None:
         def effect() -> Runs | None:
             known = self._world.accounts.find(repository.full_name)

@@ -6,6 +6,7 @@ from itertools import count
 
 from mayfly.model.deliveries import Attempt
 from mayfly.model.jobs import JobState, WorkflowJobEvent
+from tests.simulation.accounts import Owner
 from tests.simulation.clocks import SimulatedClock
 from tests.simulation.faults import Faults
 from tests.simulation.jobs import Job, Jobs
@@ -50,6 +51,19 @@ class Deliveries:
         self._try(event)
         if self._faults.strikes("delivery doubled", job, action.word):
             self._try(event)
+
+    def tell_unsuspended(self, owner: Owner) -> None:
+        """A delivery about the App itself; here it never arrives, and stands in the log alone."""
+        told = Attempt(
+            id=next(self._ids),
+            guid=f"guid-{next(self._guids)}",
+            delivered_at=self._clock.now(),
+            event="installation",
+            action="unsuspend",
+            status_code=502,
+            installation=owner.installation,
+        )
+        self._log.append((told, self._clock.seconds()))
 
     def newest_first(self) -> Iterator[Attempt]:
         """As the log is now; what is logged meanwhile does not show."""

@@ -7,7 +7,7 @@ import pytest
 from mayfly.model.access import AccessRule
 from mayfly.model.pools import PoolScope, VariantRule
 from tests.simulation.accounts import Access
-from tests.simulation.scenes import LINUX, Stage, only_once, played, pool_of, wait_of
+from tests.simulation.scenes import HELLO, LINUX, Stage, only_once, played, pool_of, wait_of
 
 VARIANTS = ("small", "large")
 NEVER_LOGGED = "delivery lost, never logged"
@@ -237,6 +237,21 @@ def test_a_late_mint_during_a_suspension_leaves_no_name_unwatched():
         world.jobs.cancel(run)
 
     played(scene, pool_of(most=1, machines=1))
+
+
+def test_a_job_queued_while_the_app_was_suspended_is_found_although_no_list_showed_its_owner():
+    async def scene(stage: Stage) -> None:
+        hello = stage.world.accounts.find(HELLO)
+        assert hello is not None
+        hello.owner.keep_out(Access.SUSPENDED)
+        await asyncio.sleep(1500.0)  # the list of a day is made meanwhile
+        run = stage.push(60.0)
+        await asyncio.sleep(60.0)
+        hello.owner.let_back()
+        stage.world.deliveries.tell_unsuspended(hello.owner)
+        await stage.over(*run.jobs, minutes=45)
+
+    played(scene, pool_of(most=1))
 
 
 def test_a_strangers_job_on_a_runner_hides_the_next_job_for_minutes_only():

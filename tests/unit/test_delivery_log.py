@@ -71,7 +71,7 @@ class World(NamedTuple):
             ledger=self.ledger,
             github=self.github,
             record=record,
-            revived=revived,
+            revived=(revived,),
             telemetry=self.telemetry,
             clock=self.clock,
             pull=pull,
@@ -370,7 +370,7 @@ async def test_reading_everything_twice_counts_everything_once():
                 ledger=engine.ledger,
                 github=engine.github,
                 record=engine.intake.submit,
-                revived=engine.intake.revived,
+                revived=(engine.intake.revived,),
                 telemetry=engine.telemetry,
                 clock=engine.clock,
                 pull=True,
@@ -397,6 +397,13 @@ async def test_a_changed_installation_is_told_without_fetching_it(
     await turns(log, 2)
     assert world.revivals == told
     assert "delivery" not in world.github.verbs()
+
+
+async def test_an_installation_that_came_back_is_told_of_whoever_took_its_delivery(world: World):
+    """Another control plane may have, and this one repairs."""
+    world.logs(attempt(1, status=202, kind="installation", action="unsuspend"))
+    await turns(world.log(pull=False), 2)
+    assert world.revivals == [7]
 
 
 async def test_our_own_limit_is_no_reason_to_give_a_payload_up(world: World):

@@ -155,7 +155,7 @@ def _started_anew(engine: Engine) -> DeliveryLog:
         ledger=engine.ledger,
         github=engine.github,
         record=engine.intake.submit,
-        revived=engine.intake.revived,
+        revived=(engine.intake.revived,),
         telemetry=engine.telemetry,
         clock=engine.clock,
         pull=False,

@@ -83,15 +83,6 @@ def connected(
         prefix=prefix,
         pull=pull,
     )
-    log = DeliveryLog(
-        ledger=ledger,
-        github=github,
-        record=intake.submit,
-        revived=intake.revived,
-        telemetry=telemetry,
-        clock=clock,
-        pull=pull,
-    )
     sweeps = Sweeps(
         ledger=ledger,
         github=github,
@@ -99,6 +90,15 @@ def connected(
         record=intake.submit,
         telemetry=telemetry,
         clock=clock,
+    )
+    log = DeliveryLog(
+        ledger=ledger,
+        github=github,
+        record=intake.submit,
+        revived=(intake.revived, sweeps.revived),
+        telemetry=telemetry,
+        clock=clock,
+        pull=pull,
     )
     orphans = Orphans(
         ledger=ledger, github=github, news=news, telemetry=telemetry, clock=clock, prefix=prefix

@@ -62,7 +62,7 @@ class DeliveryLog:
         ledger: Ledger,
         github: GitHub,
         record: Record,
-        revived: Revived,
+        revived: Sequence[Revived],
         telemetry: Telemetry,
         clock: Clock,
         pull: bool,
@@ -132,7 +132,7 @@ class DeliveryLog:
         if attempt.guid in self._taken or attempt.guid in self._asked_again:
             return False
         if attempt.event in _INSTALLATION:
-            return attempt.action in REVIVING and (self._pull or not delivery.arrived)
+            return attempt.action in REVIVING  # whoever was told of it may not lead
         return attempt.event == _JOB and (
             self._pull or not delivery.arrived or self._is_foreign(attempt)
         )
@@ -171,7 +171,8 @@ class DeliveryLog:
     async def _revive(self, attempt: Attempt) -> None:
         """Which installation it was is in the log itself, and nothing else is wanted of it."""
         if attempt.installation is not None:
-            await self._revived(attempt.installation)
+            for tell in self._revived:
+                await tell(attempt.installation)
         self._taken[attempt.guid] = attempt
 
     async def _ask_again(self, attempt: Attempt, error: MayflyError) -> None:

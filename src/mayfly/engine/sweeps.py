@@ -66,6 +66,10 @@ class Sweeps:
         self._etags: dict[_Listing, str | None] = {}
         self._looked_into: dict[tuple[int, int], datetime] = {}
 
+    async def revived(self, installation: InstallationId) -> None:
+        """Nothing was delivered while it was away."""
+        self._patrol.came_back(installation)
+
     async def turn(self, ledger_seconds: float) -> None:
         """Its share of this turn."""
         before, self._swept_until = self._swept_until, ledger_seconds

@@ -210,6 +210,10 @@ class GitHubApp:
         """See the port. An installation that cannot be asked is logged as a warning, left out."""
         return self._listings.repositories()
 
+    async def repositories_of(self, installation: InstallationId) -> list[Repository]:
+        """See the port."""
+        return await self._listings.repositories_of(installation, f"installation {installation}")
+
     def deliveries(self) -> AsyncIterator[Attempt]:
         """See the port. Attempts that cannot be read are logged as a warning and left out."""
         return self._log.attempts()

@@ -42,12 +42,20 @@ class Listings:
             if installation.suspended_at is not None:
                 continue
             try:
-                found = await self._repositories_of(installation)
+                found = await self.repositories_of(installation.installation, installation.owner)
             except _TROUBLE as error:
                 _skip(installation, error)
                 continue
             for repository in found:
                 yield repository
+
+    async def repositories_of(self, who: InstallationId, name: str) -> list[Repository]:
+        """Those of one installation, which errors call by `name`."""
+        asked = Asked(f"list the repositories of {name}", name)
+        request = Request("GET", "installation/repositories", asked)
+        items = [item async for item in self._sessions.pages(who, request, "repositories")]
+        records = read(items, list[RepositoryRecord], asked.what)
+        return [Repository(who, record.owner.login, record.name) for record in records]
 
     async def runners(self) -> AsyncIterator[tuple[InstallationId, Scope, GitHubRunner]]:
         """Those of every installation, with the places they are registered at."""
@@ -98,19 +106,12 @@ class Listings:
                 log.warning("repository.skipped", repository=address.label, reason=str(error))
 
     async def _addresses(self, installation: Installation) -> list[Address]:
-        repositories = await self._repositories_of(installation)
+        who = installation.installation
+        repositories = await self.repositories_of(who, installation.owner)
         found = [addresses.of_repository(one.owner, one.name) for one in repositories]
         if installation.on_organization:
             found.insert(0, addresses.of_organization(installation.owner))
         return found
-
-    async def _repositories_of(self, installation: Installation) -> list[Repository]:
-        asked = Asked(f"list the repositories of {installation.owner}", installation.owner)
-        request = Request("GET", "installation/repositories", asked)
-        who = installation.installation
-        items = [item async for item in self._sessions.pages(who, request, "repositories")]
-        records = read(items, list[RepositoryRecord], asked.what)
-        return [Repository(who, record.owner.login, record.name) for record in records]
 
 
 def _skip(installation: Installation, trouble: Exception) -> None:
