@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -143,6 +144,27 @@ async def test_access_rules_are_listed_checked_granted_and_revoked(stage: Stage)
     )
     assert (again.code, gone.code) == (3, 1)
     assert gone.err.startswith("mayfly: there is no rule")
+
+
+async def test_exported_rules_can_be_imported_and_a_bad_line_imports_none(
+    stage: Stage, tmp_path: Path
+):
+    assert (await stage.mayfly("access", "allow", "mona/tools", "gpu")).code == 0
+    exported = await stage.mayfly("access", "export")
+    assert exported.out == '{"owner":"mona","repository":"tools","pool":"gpu"}\n'
+    assert (await stage.mayfly("access", "revoke", "mona/tools", "gpu")).code == 0
+
+    rules = tmp_path / "rules.jsonl"
+    rules.write_text(exported.out + '{"owner":"mona","pool":"linuks"}\n')
+    refused = await stage.mayfly("access", "import", str(rules))
+    assert refused.code == 2
+    assert f"{rules}:2: no pool is named 'linuks'" in refused.err
+    assert (await stage.mayfly("access", "export")).out == ""
+
+    rules.write_text(exported.out + '{"owner":"octo-org","pool":"linux"}\n')
+    assert (await stage.mayfly("access", "import", str(rules))).out == "1 new, 1 there already\n"
+    assert (await stage.mayfly("access", "export")).out == exported.out
+    assert (await stage.mayfly("access", "revoke", "mona/tools", "gpu")).code == 0
 
 
 async def test_access_mistakes_are_one_sentence(stage: Stage):

@@ -1,11 +1,15 @@
 """`mayfly access`: who may use which pool."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mayfly.cli.failures import NO, as_sentences
 from mayfly.cli.tables import AsJson, show
+
+if TYPE_CHECKING:
+    from mayfly.model.access import AccessRule
 
 app = typer.Typer(no_args_is_help=True)
 Subject = Annotated[str, typer.Argument(help="OWNER, or OWNER/REPOSITORY.")]
@@ -67,3 +71,51 @@ def check(subject: Subject, pool: PoolName) -> None:
         typer.echo(verdict.sentence)
         if not verdict.allowed:
             raise typer.Exit(NO)
+
+
+@app.command("export")
+def export() -> None:
+    """Print the rules that can be changed at run time, a line of JSON for each."""
+    with as_sentences():
+        from mayfly.cli import rule_lines
+
+        for line in rule_lines.written(rule for rule in _rules() if not rule.declared):
+            typer.echo(line)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="What `mayfly access export` has printed.")],
+) -> None:
+    """Grant the rules of a file, all of them or, when a line is wrong, none."""
+    with as_sentences():
+        from mayfly.cli import calls, rule_lines
+        from mayfly.model.access import by_identity
+        from mayfly.web.views import PoolView
+
+        text = rule_lines.text_of(file)
+        pools = [pool.name for pool in calls.get("/v1/pools", list[PoolView])]
+        rules, known = rule_lines.read(text, pools, str(file)), by_identity(_rules())
+        new = [rule for rule in rules if rule.identity not in known]
+        for rule in new:
+            calls.put(
+                "/v1/access",
+                {"owner": rule.owner, "repository": rule.repository, "label": rule.label},
+            )
+        typer.echo(f"{len(new)} new, {len(rules) - len(new)} there already")
+
+
+def _rules() -> "list[AccessRule]":
+    from mayfly.cli import calls
+    from mayfly.model.access import AccessRule
+    from mayfly.web.views import RuleView
+
+    return [
+        AccessRule(
+            label=rule.label,
+            owner=rule.owner,
+            repository=rule.repository,
+            declared=rule.declared,
+        )
+        for rule in calls.get("/v1/access", list[RuleView])
+    ]
