@@ -87,10 +87,11 @@ class OperableBus(Bus, Protocol):
 
 
 class AccessRules(Protocol):
-    """Who may use which pool. Names compare without regard to case. Default: nobody."""
+    """Who may use which pool, without regard to case. Default: nobody. Transient: not now."""
 
     async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
-        """The rule that allows it, or None. May be up to a second behind another process."""
+        """The rule that allows it, or None. Behind another process's changes by no more than the
+        backend says: a second or a few. Transient when it would have to be more."""
 
     async def rules(self) -> list[AccessRule]:
         """All rules, sorted."""
@@ -200,6 +201,9 @@ class Ledger(Protocol):
 
     async def queued(self, limit: int, after: JobKey | None = None) -> list[WorkflowJob]:
         """Queued jobs, admitted or refused, by key; the next page is `after` the last one."""
+
+    async def pending(self, limit: int) -> list[WorkflowJob]:
+        """Jobs that are not decided because the access rules could not be read, by key."""
 
     async def attempts(self, job_id: JobId) -> list[WorkflowJob]:
         """Every attempt of a job id, newest first."""

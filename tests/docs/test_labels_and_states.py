@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mayfly.engine.admission import decided
+from mayfly.engine.admission import decided, unchecked
 from mayfly.model import runners
 from mayfly.model.access import Reason, Refused
 from mayfly.model.jobs import JobState
@@ -29,7 +29,8 @@ MATCH = checked(
     Convention.MATCH,
 )
 REFUSALS = rows(LABELS["Refusals"])
-BY_LABELS = [row for row in REFUSALS if row[0].strip("`") not in {"not_allowed", "no_installation"}]
+BY_RULES = {"not_allowed", "no_installation", "pending_check"}
+BY_LABELS = [row for row in REFUSALS if row[0].strip("`") not in BY_RULES]
 
 
 def _labels(example: str) -> tuple[str, ...]:
@@ -57,6 +58,12 @@ def test_the_sentence_for_a_job_without_a_rule_is_the_one_shown():
     assert isinstance(found, Refused)
     shown = {row[0].strip("`"): row[2] for row in REFUSALS}
     assert shown["not_allowed"] == found.sentence
+
+
+def test_the_sentence_for_a_job_that_is_pending_a_check_is_the_one_shown():
+    job = event(owner="octo-org", repository="octo-repo")
+    shown = {row[0].strip("`"): row[2] for row in REFUSALS}
+    assert shown["pending_check"] == unchecked(job, SEQUENCE[0]).sentence
 
 
 def test_every_reason_is_documented():

@@ -17,6 +17,7 @@ from mayfly.engine.reconciler import Reconciler
 from mayfly.model.access import AccessRule
 from mayfly.model.changes import Changes
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.errors import Transient
 from mayfly.model.jobs import WorkflowJob
 from mayfly.model.pools import Convention, Pool, VariantRule
 from mayfly.model.runners import ClaimId
@@ -53,11 +54,22 @@ class WatchedLedger(TransactionalLedger):
         return await super().record(jobs)
 
 
+class RemoteAccessRules(MemoryAccessRules):
+    """Rules that cannot be read while they are `away`."""
+
+    away = False
+
+    async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
+        if self.away:
+            raise Transient("the account does not answer")
+        return await super().find(owner, repository, label)
+
+
 class Engine(NamedTuple):
     """Everything a test may want to look at."""
 
     ledger: WatchedLedger
-    access: MemoryAccessRules
+    access: RemoteAccessRules
     bus: MemoryBus
     clock: ManualClock
     github: FakeGitHub
@@ -127,7 +139,7 @@ async def opened_engine(
     With `pull` nobody waits for a delivery.
     """
     clock, deadlines = ManualClock(), Deadlines()
-    ledger, access = WatchedLedger(clock, deadlines), MemoryAccessRules()
+    ledger, access = WatchedLedger(clock, deadlines), RemoteAccessRules()
     bus = bus or MemoryBus(clock)
     for rule in rules:
         await access.grant(rule)

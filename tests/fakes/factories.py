@@ -5,6 +5,7 @@ from itertools import count
 
 import msgspec
 
+from mayfly.engine.admission import unchecked
 from mayfly.model.access import Admitted, Decision, Reason, Refused, Scope
 from mayfly.model.changes import Mint
 from mayfly.model.deliveries import Attempt
@@ -18,6 +19,7 @@ from mayfly.model.jobs import (
     WorkflowJob,
     WorkflowJobEvent,
 )
+from mayfly.model.pools import Pool
 from mayfly.model.protocol import ClaimOrder
 from mayfly.model.runners import Claim, ClaimId
 from mayfly.ports import Ledger
@@ -118,6 +120,11 @@ def completed_job(job_id: int = 1, runner: str | None = None, **facts: object) -
 def refused(job: WorkflowJob) -> WorkflowJob:
     """The same job, but nobody lets it use a pool."""
     return job_of(job.event, REFUSED)
+
+
+def pending(job: WorkflowJob) -> WorkflowJob:
+    """The same job, while the access rules cannot be read."""
+    return job_of(job.event, unchecked(job.event, Pool(name="linux")))
 
 
 def _job(job_id: int, state: JobState, **facts: object) -> WorkflowJob:

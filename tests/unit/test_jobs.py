@@ -8,7 +8,14 @@ import pytest
 
 from mayfly.model.jobs import JobState, WorkflowJob, merged
 from tests.fakes.clocks import NOON
-from tests.fakes.factories import completed_job, queued_job, refused, running_job, waiting_job
+from tests.fakes.factories import (
+    completed_job,
+    pending,
+    queued_job,
+    refused,
+    running_job,
+    waiting_job,
+)
 
 LIFE = (waiting_job(), queued_job(), running_job(runner="r"), completed_job(runner="r"))
 
@@ -56,11 +63,29 @@ def test_a_job_that_waited_is_decided_when_it_is_queued():
     assert row.received_at == first.received_at
 
 
+@pytest.mark.parametrize("later", [running_job(), completed_job()])
+def test_a_job_that_was_pending_a_check_is_decided_when_more_is_heard_of_it(later: WorkflowJob):
+    first = msgspec.structs.replace(pending(queued_job()), received_at=NOON - timedelta(days=1))
+    row = merged(first, later)
+    assert (row.decision, row.group) == (later.decision, later.group)
+    assert row.received_at == first.received_at
+
+
+def test_an_admitted_job_stays_admitted_when_nobody_can_check_it():
+    row = merged(queued_job(), pending(running_job()))
+    assert (row.state, row.decision) == (JobState.IN_PROGRESS, queued_job().decision)
+
+
+def test_a_job_that_waited_is_not_admitted_by_its_old_decision_when_nobody_can_check_it():
+    assert merged(waiting_job(), pending(queued_job())).pending
+
+
 @pytest.mark.parametrize(
     ("job", "counts"),
     [
         (queued_job(), 1),
         (refused(queued_job()), 0),
+        (pending(queued_job()), 0),
         (waiting_job(), 0),
         (running_job(), 0),
         (completed_job(), 0),

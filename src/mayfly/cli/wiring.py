@@ -16,6 +16,7 @@ from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
 from mayfly.engine.orphans import Orphans
+from mayfly.engine.pending import PendingChecks
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.reconciler import Reconciler
 from mayfly.engine.retries import Retries
@@ -112,7 +113,7 @@ def connected(
         telemetry=telemetry,
         deadlines=deadlines,
         clock=clock,
-        duties=(log, sweeps, orphans),
+        duties=(log, sweeps, orphans, PendingChecks(ledger, intake.decide_again)),
     )
     return Stages(
         admission,

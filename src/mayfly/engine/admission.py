@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from mayfly.model.access import AccessRule, Admitted, Decision, Reason, Refused, Scope
+from mayfly.model.errors import Transient
 from mayfly.model.jobs import WorkflowJobEvent
 from mayfly.model.labels import Fit, fit
 from mayfly.model.pools import Convention, Pool, PoolScope
@@ -20,7 +21,10 @@ class Admission:
         self._access = access
 
     async def decide(self, event: WorkflowJobEvent) -> Decision:
-        """The decision by the rules as they are now; the same for the same rules."""
+        """The decision by the rules as they are now; the same for the same rules.
+
+        Never Transient: where the rules cannot be read, the job is pending a check.
+        """
         named = self._fit(event.labels)
         if isinstance(named, Refused):
             return named
@@ -30,7 +34,10 @@ class Admission:
                 sentence=f"the delivery names no installation of the GitHub App, so "
                 f"{event.full_name} cannot get a runner; is the webhook the App's own?",
             )
-        rule = await self._access.find(event.owner, event.repository, named.pool.name)
+        try:
+            rule = await self._access.find(event.owner, event.repository, named.pool.name)
+        except Transient:
+            return unchecked(event, named.pool)
         return decided(event, named, rule)
 
 
@@ -45,6 +52,15 @@ def decided(event: WorkflowJobEvent, named: Fit, rule: AccessRule | None) -> Dec
         )
     return Admitted(
         pool=pool.name, variant=named.variant, scope=scope_of(event, pool, rule), rule=str(rule)
+    )
+
+
+def unchecked(event: WorkflowJobEvent, pool: Pool) -> Refused:
+    """Pending a check; the sentence is the same however often the check fails."""
+    return Refused(
+        reason=Reason.PENDING_CHECK,
+        sentence=f"the access rules cannot be read now, so nobody knows whether {event.full_name} "
+        f"may use pool {pool.name!r}; the job is decided as soon as they can be read",
     )
 
 

@@ -11,7 +11,7 @@ from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.looks import delete_at_github
 from mayfly.engine.news import News
-from mayfly.model.access import Admitted
+from mayfly.model.access import Admitted, Refused
 from mayfly.model.changes import Mint
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
@@ -157,12 +157,17 @@ class Claims:
         return HeartbeatAnswer(order=order, reason=reason)
 
     async def started(self, claim_id: ClaimId, order: StartedOrder) -> StartedAnswer:
-        """May the job on this runner run? Transient while GitHub does not say which it is (R12)."""
+        """May the job on this runner run (R12)?
+
+        Transient while GitHub does not say which it is, or the access rules cannot be read.
+        """
         run = RunKey(order.repository, order.run_id, order.run_attempt)
         self._aftermath.follow(await self._ledger.started(claim_id, order.boot, run))
         claim, group = await self._attributed(claim_id)
         event = await self._job_on(claim, group, order)
         decision = await self._admission.decide(event)
+        if isinstance(decision, Refused) and decision.pending:
+            raise Transient(decision.sentence)
         allowed = isinstance(decision, Admitted) and decision.pool == claim.pool
         reason = "" if isinstance(decision, Admitted) else decision.sentence
         if not allowed:

@@ -56,7 +56,8 @@ class Explanations:
     async def _why(self, job: WorkflowJob) -> tuple[str, list[str]]:
         decision = job.decision
         if isinstance(decision, Refused):
-            return f"refused: {decision.sentence}", [f"reason: {decision.reason.value}"]
+            word = "pending a check" if job.pending else "refused"
+            return f"{word}: {decision.sentence}", [f"reason: {decision.reason.value}"]
         facts = [f"admitted to pool {decision.pool} by {decision.rule}"]
         match job.state:
             case JobState.WAITING:

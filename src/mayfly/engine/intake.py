@@ -1,6 +1,7 @@
 """Intake: a workflow job event becomes a decision and a row of the ledger, durable before 202."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -8,9 +9,9 @@ import msgspec
 
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
-from mayfly.model.access import Decision
+from mayfly.model.access import Decision, Refused
 from mayfly.model.demand import demand_for
-from mayfly.model.errors import MayflyError
+from mayfly.model.errors import MayflyError, Transient
 from mayfly.model.jobs import InstallationId, WorkflowJob, WorkflowJobEvent
 from mayfly.ports import Clock, Ledger
 
@@ -70,18 +71,24 @@ class Intake:
         """Decide all queued jobs again, after the access rules have changed.
 
         `pause` between two pages leaves the machine to deliveries, when nobody waits for the end.
+        Transient when the rules cannot be read; the review is then to be repeated.
         """
         page = await self._ledger.queued(PAGE)
         while page:
-            jobs = [
-                judged(
-                    msgspec.structs.replace(job, decision=await self._admission.decide(job.event))
-                )
-                for job in page
-            ]
-            self._aftermath.follow(await self._ledger.redecide(jobs))
+            if not await self.decide_again(page):
+                raise Transient("queued jobs cannot be decided: the access rules cannot be read")
             await asyncio.sleep(pause.total_seconds())
             page = await self._ledger.queued(PAGE, page[-1].key)
+
+    async def decide_again(self, page: Sequence[WorkflowJob]) -> bool:
+        """Put the decisions of now on these jobs; False when one of them is pending a check."""
+        decisions = [await self._admission.decide(job.event) for job in page]
+        jobs = [
+            judged(msgspec.structs.replace(job, decision=decision))
+            for job, decision in zip(page, decisions, strict=True)
+        ]
+        self._aftermath.follow(await self._ledger.redecide(jobs))
+        return not any(isinstance(one, Refused) and one.pending for one in decisions)
 
     async def _record_waiting(self) -> None:
         try:

@@ -63,6 +63,8 @@ class Reason(StrEnum):
     AMBIGUOUS = "ambiguous"
     NOT_ALLOWED = "not_allowed"
     NO_INSTALLATION = "no_installation"
+    PENDING_CHECK = "pending_check"
+    """Not yet: the access rules cannot be read. Decided again until they can."""
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag="admitted"):
@@ -79,6 +81,11 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 
     reason: Reason
     sentence: str
+
+    @property
+    def pending(self) -> bool:
+        """No decision yet, and none that replaces an admission."""
+        return self.reason is Reason.PENDING_CHECK
 
 
 Decision = Admitted | Refused

@@ -6,7 +6,7 @@ from typing import NamedTuple, NewType
 
 import msgspec
 
-from mayfly.model.access import Admitted, Decision
+from mayfly.model.access import Admitted, Decision, Refused
 
 JobId = NewType("JobId", int)
 InstallationId = NewType("InstallationId", int)
@@ -104,6 +104,12 @@ class WorkflowJob(msgspec.Struct, frozen=True, kw_only=True):
         return self.event.state
 
     @property
+    def pending(self) -> bool:
+        """Whether it is still to be decided, because the access rules could not be read."""
+        undecided = isinstance(self.decision, Refused) and self.decision.pending
+        return undecided and self.state is not JobState.COMPLETED
+
+    @property
     def counts(self) -> int:
         """1 when the job asks its group for a runner, else 0."""
         waits = self.state is JobState.QUEUED and not self.doubted
@@ -112,6 +118,8 @@ class WorkflowJob(msgspec.Struct, frozen=True, kw_only=True):
 
 def merged(known: WorkflowJob | None, new: WorkflowJob) -> WorkflowJob:
     """The row after `new`: states only grow, and the first decision and reception stand.
+
+    A job that waited, or was pending a check, is decided by `new`.
 
     Idempotent; the order of deliveries does not matter for the state that comes out. What was
     closed as gone has no state of GitHub's, so whatever GitHub says of it begins it anew.
@@ -126,7 +134,7 @@ def merged(known: WorkflowJob | None, new: WorkflowJob) -> WorkflowJob:
         started_at=new.event.started_at or known.event.started_at,
         runner_name=new.event.runner_name or known.event.runner_name,
     )
-    if known.state is JobState.WAITING:
+    if known.state is JobState.WAITING or known.pending:
         return msgspec.structs.replace(new, event=event, received_at=known.received_at)
     return msgspec.structs.replace(known, event=event, doubted=False)
 

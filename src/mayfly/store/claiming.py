@@ -182,7 +182,7 @@ def _has_refused_job(turn: Turn, claim: Claim) -> bool:
     if claim.job is None:
         return False
     job = turn.tables.attempts([claim.job.id]).get(claim.job)
-    return job is not None and isinstance(job.decision, Refused)
+    return job is not None and isinstance(job.decision, Refused) and not job.pending
 
 
 def _judge(turn: Turn, claim: Claim, ended: Claim, outcome: Outcome) -> None:

@@ -167,6 +167,9 @@ class TransactionalLedger:
     async def queued(self, limit: int, after: JobKey | None = None) -> list[WorkflowJob]:
         return await self._transactions.read(lambda tables: tables.queued_jobs(limit, after))
 
+    async def pending(self, limit: int) -> list[WorkflowJob]:
+        return await self._transactions.read(lambda tables: tables.pending_jobs(limit))
+
     async def attempts(self, job_id: JobId) -> list[WorkflowJob]:
         def step(tables: Tables) -> list[WorkflowJob]:
             found = tables.attempts([job_id])

@@ -88,6 +88,10 @@ class MemoryTables:
         ]
         return sorted(queued, key=lambda job: job.key)[:limit]
 
+    def pending_jobs(self, limit: int) -> list[WorkflowJob]:
+        pending = [job for job in self._jobs.values() if job.pending]
+        return sorted(pending, key=lambda job: job.key)[:limit]
+
     def ahead(self, job: WorkflowJob) -> int:
         if job.group is None:
             return 0

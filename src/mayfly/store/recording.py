@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mayfly.model.access import Admitted
 from mayfly.model.jobs import GONE, JobId, JobKey, JobState, WorkflowJob, closed, merged
 from mayfly.model.runners import Claim, ClaimId, ClaimState, advanced
 from mayfly.store.due import due_job, too_old_to_count
@@ -35,12 +36,14 @@ def record(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
 
 
 def redecide(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
-    """Put another decision on jobs that are still queued."""
+    """Put another decision on jobs that are queued, or still to be decided."""
     rows = turn.tables.attempts({job.key.id for job in jobs})
     for job in jobs:
         before = rows.get(job.key)
-        if before is None or before.state is not JobState.QUEUED:
+        if before is None or not (before.state is JobState.QUEUED or before.pending):
             continue
+        if job.pending and isinstance(before.decision, Admitted):
+            continue  # what nobody can decide now stays admitted
         if (before.decision, before.group) != (job.decision, job.group):
             after = msgspec.structs.replace(before, decision=job.decision, group=job.group)
             _changed(turn, before, after)

@@ -20,6 +20,7 @@ job = sa.Table(
     sa.Column("runner_name", sa.Text),
     sa.Column("facts", sa.LargeBinary, nullable=False),
     sa.Column("installation", sa.BigInteger),
+    sa.Column("pending", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 grp = sa.Table(

@@ -119,6 +119,9 @@ class SqlTables:
         first = after or (-1, 0)
         return self._jobs(sql.queued_jobs, id=first[0], attempt=first[1], most=limit)
 
+    def pending_jobs(self, limit: int) -> list[WorkflowJob]:
+        return self._jobs(sql.pending_jobs, most=limit)
+
     def ahead(self, job: WorkflowJob) -> int:
         place = {"group": job.group, "at": millis(job.event.created_at)}
         return self._number(sql.ahead, {**place, "id": job.key.id, "attempt": job.key.attempt})

@@ -35,6 +35,7 @@ def job_row(job: WorkflowJob) -> dict[str, Any]:
         "runner_name": event.runner_name,
         "facts": _encode(job),
         "installation": event.installation,
+        "pending": job.pending,
     }
 
 

@@ -22,6 +22,7 @@ clock, claim, registration, machine = (
 IS_LIVE = claim.c.state.in_(sorted(LIVE))
 # Literals, so that SQLite can prove that a partial index applies.
 IS_QUEUED: sa.ColumnElement[bool] = sa.literal_column(f"job.state = {int(JobState.QUEUED)}")
+IS_PENDING: sa.ColumnElement[bool] = sa.literal_column("job.pending")
 IS_OPEN: sa.ColumnElement[bool] = sa.literal_column("grp.queued > grp.supply")
 
 
@@ -46,15 +47,12 @@ put_clock = upsert(clock)
 get_attempts = sa.select(job.c.facts).where(
     job.c.id.in_(sa.bindparam("ids", expanding=True, type_=sa.BigInteger))
 )
-queued_jobs = (
-    sa.select(job.c.facts)
-    .where(
-        IS_QUEUED,
-        sa.tuple_(job.c.id, job.c.attempt) > sa.tuple_(sa.bindparam("id"), sa.bindparam("attempt")),
-    )
-    .order_by(job.c.id, job.c.attempt)
-    .limit(sa.bindparam("most"))
+_by_key = sa.select(job.c.facts).order_by(job.c.id, job.c.attempt).limit(sa.bindparam("most"))
+queued_jobs = _by_key.where(
+    IS_QUEUED,
+    sa.tuple_(job.c.id, job.c.attempt) > sa.tuple_(sa.bindparam("id"), sa.bindparam("attempt")),
 )
+pending_jobs = _by_key.where(IS_PENDING)
 ahead = (
     sa.select(sa.func.count())
     .select_from(job)
