@@ -326,3 +326,14 @@ class OpenStore(Protocol):
     def __call__(
         self, url: str, clock: Clock, deadlines: Deadlines
     ) -> AbstractAsyncContextManager[tuple[Ledger, AccessRules]]: ...
+
+
+class OpenAccessRules(Protocol):
+    """`open_access_rules` of a backend that keeps them alone, apart from the ledger.
+
+    InvalidSettings when it will not have us; an account that does not answer is none.
+    """
+
+    def __call__(
+        self, url: str, clock: Clock, *, database: str, key: str | None
+    ) -> AbstractAsyncContextManager[AccessRules]: ...

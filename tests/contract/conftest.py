@@ -1,11 +1,22 @@
 """One empty backend a test; every test of the ledger ends with a recount of its counters."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
-from tests.fakes.backends import STORES, OpenedStore, named, opened_store
+from mayfly.ports import AccessRules
+from tests.fakes.backends import (
+    ACCESS_RULES,
+    STORES,
+    OpenedStore,
+    named,
+    opened_cosmos,
+    opened_store,
+)
+from tests.fakes.clocks import ManualClock
+from tests.servers import cosmos
 
 
 @pytest.fixture(params=STORES, ids=named)
@@ -14,3 +25,24 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield opened
         stored, recounted = opened.counters()
         assert stored == recounted
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[cosmos.Cosmos]:
+    """One account for all tests that leave it running; each has a database of its own."""
+    with cosmos.running() as running:
+        yield running
+
+
+@pytest.fixture(params=ACCESS_RULES, ids=named)
+async def access(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AccessRules]:
+    """Access rules of every backend, without a rule."""
+    if request.param.group == "mayfly.stores":
+        async with opened_store(request.param, tmp_path) as opened:
+            yield opened.access
+        return
+    server: cosmos.Cosmos = request.getfixturevalue("account")
+    database = token_hex(8)
+    await server.create(database)
+    async with opened_cosmos(server, ManualClock(), database) as rules:
+        yield rules

@@ -1,4 +1,4 @@
-"""ports.AccessRules: who may use which pool, by every store and by mayfly.toml."""
+"""ports.AccessRules: who may use which pool, by every backend and by mayfly.toml."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from mayfly.model.errors import Permanent
 from mayfly.ports import AccessRules
 from mayfly.store.access import SqlAccessRules
 from mayfly.store.declared import DeclaredAccessRules
-from tests.fakes.backends import OpenedStore
 from tests.fakes.clocks import ManualClock
 
 T = TypeVar("T")
@@ -22,9 +21,9 @@ OWNER = AccessRule(owner="Octo", label="linux")
 REPOSITORY = AccessRule(owner="Octo", repository="Hello", label="linux")
 
 
-async def test_nobody_is_allowed_by_default(store: OpenedStore):
-    assert await store.access.find("octo", "hello", "linux") is None
-    assert await store.access.rules() == []
+async def test_nobody_is_allowed_by_default(access: AccessRules):
+    assert await access.find("octo", "hello", "linux") is None
+    assert await access.rules() == []
 
 
 @pytest.mark.parametrize(
@@ -39,45 +38,45 @@ async def test_nobody_is_allowed_by_default(store: OpenedStore):
     ],
 )
 async def test_a_rule_covers_its_owner_or_its_repository(
-    store: OpenedStore, rule: AccessRule, repository: str, allowed: bool
+    access: AccessRules, rule: AccessRule, repository: str, allowed: bool
 ):
-    await store.access.grant(rule)
-    found = await store.access.find("oCTO", repository, "LINUX")
+    await access.grant(rule)
+    found = await access.find("oCTO", repository, "LINUX")
     assert found == (rule if allowed else None)
 
 
-async def test_a_rule_covers_no_other_pool_and_no_other_owner(store: OpenedStore):
-    await store.access.grant(OWNER)
-    assert await store.access.find("octo", "hello", "arm64") is None
-    assert await store.access.find("octo2", "hello", "linux") is None
+async def test_a_rule_covers_no_other_pool_and_no_other_owner(access: AccessRules):
+    await access.grant(OWNER)
+    assert await access.find("octo", "hello", "arm64") is None
+    assert await access.find("octo2", "hello", "linux") is None
 
 
-async def test_the_rule_for_the_owner_is_named_before_a_finer_one(store: OpenedStore):
-    await store.access.grant(REPOSITORY)
-    await store.access.grant(OWNER)
-    assert await store.access.find("octo", "hello", "linux") == OWNER
-    assert await store.access.revoke(OWNER)
-    assert await store.access.find("octo", "hello", "linux") == REPOSITORY
+async def test_the_rule_for_the_owner_is_named_before_a_finer_one(access: AccessRules):
+    await access.grant(REPOSITORY)
+    await access.grant(OWNER)
+    assert await access.find("octo", "hello", "linux") == OWNER
+    assert await access.revoke(OWNER)
+    assert await access.find("octo", "hello", "linux") == REPOSITORY
 
 
-async def test_a_grant_is_idempotent_without_regard_to_case(store: OpenedStore):
-    await store.access.grant(REPOSITORY)
-    await store.access.grant(AccessRule(owner="OCTO", repository="hello", label="Linux"))
-    assert await store.access.rules() == [REPOSITORY]
+async def test_a_grant_is_idempotent_without_regard_to_case(access: AccessRules):
+    await access.grant(REPOSITORY)
+    await access.grant(AccessRule(owner="OCTO", repository="hello", label="Linux"))
+    assert await access.rules() == [REPOSITORY]
 
 
-async def test_revoke_says_whether_there_was_such_a_rule(store: OpenedStore):
-    await store.access.grant(OWNER)
-    assert not await store.access.revoke(REPOSITORY)
-    assert await store.access.revoke(AccessRule(owner="octo", label="LINUX"))
-    assert not await store.access.revoke(OWNER)
-    assert await store.access.find("octo", "hello", "linux") is None
+async def test_revoke_says_whether_there_was_such_a_rule(access: AccessRules):
+    await access.grant(OWNER)
+    assert not await access.revoke(REPOSITORY)
+    assert await access.revoke(AccessRule(owner="octo", label="LINUX"))
+    assert not await access.revoke(OWNER)
+    assert await access.find("octo", "hello", "linux") is None
 
 
-async def test_rules_come_sorted(store: OpenedStore):
+async def test_rules_come_sorted(access: AccessRules):
     for owner in ("zeta", "alpha", "mike"):
-        await store.access.grant(AccessRule(owner=owner, label="linux"))
-    assert [rule.owner for rule in await store.access.rules()] == ["alpha", "mike", "zeta"]
+        await access.grant(AccessRule(owner=owner, label="linux"))
+    assert [rule.owner for rule in await access.rules()] == ["alpha", "mike", "zeta"]
 
 
 # Declared in mayfly.toml
@@ -87,26 +86,26 @@ def declared(beneath: AccessRules) -> DeclaredAccessRules:
     return DeclaredAccessRules((OWNER,), beneath)
 
 
-async def test_a_declared_rule_allows_and_is_shown_as_declared(store: OpenedStore):
-    rules = declared(store.access)
+async def test_a_declared_rule_allows_and_is_shown_as_declared(access: AccessRules):
+    rules = declared(access)
     found = await rules.find("octo", "any", "linux")
     assert found is not None
     assert found.declared
     assert "declared in mayfly.toml" in str(found)
     assert [rule.declared for rule in await rules.rules()] == [True]
-    assert await store.access.rules() == [], "it is not copied into the store"
+    assert await access.rules() == [], "it is not copied into the store"
 
 
-async def test_a_declared_rule_cannot_be_changed_at_run_time(store: OpenedStore):
-    rules = declared(store.access)
+async def test_a_declared_rule_cannot_be_changed_at_run_time(access: AccessRules):
+    rules = declared(access)
     same = AccessRule(owner="OCTO", label="Linux")
     for change in (rules.grant, rules.revoke):
         with pytest.raises(Permanent, match=r"declared in mayfly\.toml; change it there"):
             await change(same)
 
 
-async def test_rules_beside_the_declared_ones_can_change(store: OpenedStore):
-    rules = declared(store.access)
+async def test_rules_beside_the_declared_ones_can_change(access: AccessRules):
+    rules = declared(access)
     other = AccessRule(owner="other", label="linux")
     await rules.grant(other)
     assert await rules.find("other", "x", "linux") == other

@@ -22,6 +22,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "`[[pools]]`": Pool,
     "`[labels]`": settings.Labels,
     "`[[access]]`": settings.Access,
+    "`[access_rules]`": settings.AccessRulesTable,
     "`[[tokens]]`": Token,
     "`[deadlines]`": Deadlines,
     "`[log]`": settings.Log,

@@ -12,11 +12,17 @@ import pytest
 from mayfly.model.changes import PoolUse
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.runners import ClaimId
-from mayfly.ports import AccessRules, Ledger, OpenStore
+from mayfly.ports import AccessRules, Clock, Ledger, OpenAccessRules, OpenStore
 from tests.fakes.clocks import ManualClock, pass_time
 from tests.fakes.counters import Counters, recount_of
+from tests.servers.cosmos import KEY, Cosmos
 
 STORES = sorted(entry_points(group="mayfly.stores"), key=lambda backend: backend.name)
+ACCESS_RULES = [
+    *STORES,
+    *sorted(entry_points(group="mayfly.access_rules"), key=lambda backend: backend.name),
+]
+"""Rules live in every store, or apart from it."""
 _LOCAL = {"memory": "memory:", "sql": "sqlite:///{folder}/mayfly.db"}
 
 
@@ -80,3 +86,14 @@ async def opened_store(
     url = url_for(backend, folder)
     async with open_store(url, clock, deadlines or Deadlines()) as (ledger, access):
         yield OpenedStore(ledger, access, clock, folder / "mayfly.db")
+
+
+@asynccontextmanager
+async def opened_cosmos(
+    account: Cosmos, clock: Clock, database: str = "GitHubWebHookDB", key: str = KEY
+) -> AsyncIterator[AccessRules]:
+    """The rules in a database of the account."""
+    (backend,) = entry_points(group="mayfly.access_rules", name="cosmos")
+    open_access_rules = cast("OpenAccessRules", backend.load().open_access_rules)
+    async with open_access_rules(account.url, clock, database=database, key=key) as rules:
+        yield rules

@@ -6,6 +6,9 @@ from typing import cast
 
 from mayfly.model.errors import InvalidSettings
 
+EXTRAS = {"cosmos": "azure"}
+"""The extra that installs a backend, where it is not called like it."""
+
 
 def backend(kind: str, name: str) -> ModuleType:
     """The module of a backend, by its entry point (`mayfly.KIND`)."""
@@ -17,5 +20,5 @@ def backend(kind: str, name: str) -> ModuleType:
         return cast("ModuleType", known[name].load())
     except ModuleNotFoundError as error:
         raise InvalidSettings(
-            f"backend {name!r} needs {error.name}; install mayfly-runners[{name}]"
+            f"backend {name!r} needs {error.name}; install mayfly-runners[{EXTRAS.get(name, name)}]"
         ) from error

@@ -64,6 +64,8 @@ def check(config: ConfigFile = Path("mayfly.toml")) -> None:
         settings = load(config)
         backend("stores", settings.file.store.backend)
         backend("buses", settings.file.bus.backend)
+        if (rules := settings.file.access_rules.backend) is not None:
+            backend("access_rules", rules)
         for surprise in surprises(settings):
             typer.echo(f"warning: {surprise}")
         names = ", ".join(pool.name for pool in settings.pools)

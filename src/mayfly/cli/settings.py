@@ -21,6 +21,7 @@ from mayfly.web.tokens import Token
 from mayfly.web.tokens import checked as checked_tokens
 
 KEY_VARIABLE = "MAYFLY_GITHUB_PRIVATE_KEY"
+COSMOS_KEY_VARIABLE = "MAYFLY_COSMOS_KEY"
 RUNNER_PREFIX = re.compile(r"[A-Za-z0-9-]{1,30}")
 """GitHub allows 64 characters for a runner's name; a claim's id and generation need the rest."""
 LARGEST_ROTATION = 2
@@ -97,6 +98,18 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Left out: every repository of the owner."""
 
 
+class AccessRulesTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[access_rules]`: where the rules are kept that can be changed at run time."""
+
+    backend: str | None = None
+    """Default: the store."""
+    url: str | None = None
+    """The endpoint of the account."""
+    database: str = "GitHubWebHookDB"
+    key_file: Path | None = None
+    """The account's key; or its text in MAYFLY_COSMOS_KEY. Neither: the managed identity."""
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[log]`: what is written to standard error."""
 
@@ -114,6 +127,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     bus: BusTable = BusTable()
     labels: Labels = Labels()
     access: tuple[Access, ...] = ()
+    access_rules: AccessRulesTable = AccessRulesTable()
     tokens: tuple[Token, ...] = ()
     deadlines: Deadlines = Deadlines()
     log: Log = Log()
@@ -131,6 +145,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_secrets: tuple[Secret, ...]
     store_url: Secret
     bus_url: Secret
+    access_key: Secret | None = None
+    """Of the account that keeps the access rules; None: no account, or the managed identity."""
 
 
 def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
@@ -154,6 +170,7 @@ def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
         webhook_secrets=_webhook_secrets(file.github, environment),
         store_url=Secret(store_url),
         bus_url=Secret(_url(file.bus, "bus", environment) or store_url),
+        access_key=_access_key(file.access_rules, path, environment),
     )
 
 
@@ -224,6 +241,23 @@ def _webhook_secrets(table: GitHubTable, environment: Mapping[str, str]) -> tupl
             f"{len(found)} webhook secrets are given; at most two are accepted, the new and the old"
         )
     return tuple(Secret(secret) for secret in found)
+
+
+def _access_key(
+    table: AccessRulesTable, path: Path, environment: Mapping[str, str]
+) -> Secret | None:
+    if table.backend is None:
+        if table.url or table.key_file:
+            raise InvalidSettings(
+                f'{path}: [access_rules] names no backend; add backend = "cosmos"'
+            )
+        return None
+    if table.url is None:
+        raise InvalidSettings(f"{path}: [access_rules] names no url; add the account's endpoint")
+    if table.key_file is not None:
+        return Secret(read_secret(table.key_file, "the account's key"))
+    key = variable(COSMOS_KEY_VARIABLE, environment)
+    return Secret(key) if key else None
 
 
 def as_toml(token: Token) -> str:

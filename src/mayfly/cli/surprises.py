@@ -31,7 +31,9 @@ def _tokens(settings: Settings) -> Iterator[str]:
 
 
 def _secrets(file: File) -> Iterator[str]:
-    for path in (file.github.private_key_file, *file.github.webhook_secret_files):
+    github = file.github
+    files = (github.private_key_file, *github.webhook_secret_files, file.access_rules.key_file)
+    for path in files:
         if path is not None and path.stat().st_mode & S_IROTH:
             yield f"every user of this machine can read {path}; chmod o-rwx {path}"
 

@@ -24,7 +24,16 @@ from mayfly.engine.sweeps import Sweeps
 from mayfly.github.app import open_github
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
-from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger, OpenBus, OpenStore
+from mayfly.ports import (
+    AccessRules,
+    Bus,
+    Clock,
+    GitHub,
+    Ledger,
+    OpenAccessRules,
+    OpenBus,
+    OpenStore,
+)
 from mayfly.store.declared import DeclaredAccessRules
 from mayfly.telemetry import Telemetry
 from mayfly.web.app import Front, build
@@ -142,7 +151,14 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
         bus = await stack.enter_async_context(open_bus(settings.bus_url.reveal(), clock, names))
         github = await stack.enter_async_context(open_github(settings.github, clock))
         telemetry.budget_read_by(github.least_share)
-        access = DeclaredAccessRules(settings.rules, stored)
+        table, beneath = file.access_rules, stored
+        if table.backend is not None and table.url is not None:
+            key = settings.access_key.reveal() if settings.access_key else None
+            open_rules: OpenAccessRules = backend("access_rules", table.backend).open_access_rules
+            beneath = await stack.enter_async_context(
+                open_rules(table.url, clock, database=table.database, key=key)
+            )
+        access = DeclaredAccessRules(settings.rules, beneath)
         stages = connected(
             pools=pools,
             convention=file.labels.convention,
