@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 
 from tests.fakes.buses import BUSES
 
-HARNESSES = {"memory": {"memory"}, "sql": {"sqlite"}}
+HARNESSES = {"memory": {"memory"}, "remote": {"remote"}, "sql": {"sqlite"}}
 """The names under which an entry point meets the suite."""
 
 

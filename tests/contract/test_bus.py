@@ -147,11 +147,12 @@ async def test_the_largest_message_passes_and_a_larger_one_does_not(opened: Open
     room = LARGEST_MESSAGE - len(encoded(RunnerRequest(pool="")))
     largest = RunnerRequest(pool="x" * room)
     assert len(encoded(largest)) == LARGEST_MESSAGE
-    await opened.bus.publish([largest])
+    if not opened.refuses_unknown:  # elsewhere no pool has so long a name
+        await opened.bus.publish([largest])
+        assert await opened.bus.depth(largest.subject) == 1
     with pytest.raises(Permanent, match="larger than"):
         await opened.bus.publish([LINUX, RunnerRequest(pool="x" * (room + 1))])
     assert await opened.bus.depth("linux") == 0, "all of a publish, or nothing"
-    assert await opened.bus.depth(largest.subject) == 1
 
 
 async def test_a_message_is_kept_for_seven_days(opened: OpenedBus):

@@ -100,7 +100,7 @@ def test_a_toml_block_is_toml_and_a_whole_file_is_accepted(block):
         file = msgspec.toml.decode(block.text, type=File, dec_hook=path_hook)
         checked(file.pools, file.labels.convention)
     if block.text.startswith("# executor.toml"):
-        runner = msgspec.toml.decode(block.text, type=ExecutorFile).runner
+        runner = msgspec.toml.decode(block.text, type=ExecutorFile, dec_hook=path_hook).runner
         msgspec.convert(runner, process.Settings, dec_hook=path_hook)
 
 

@@ -70,6 +70,7 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
         lambda good: good.replace('"linux"\n\n', '"linux"\nmax = 99999999999\n\n'),
         "at most 100000",
     ),
+    "a remote bus": (lambda good: f'{good}\n[bus]\nbackend = "remote"\n', "control plane's bus"),
     "an unknown store": (lambda good: good.replace("url =", 'backend = "oracle"\nurl ='), "oracle"),
 }
 
@@ -180,6 +181,27 @@ async def test_an_executor_without_what_it_needs_says_so(place: Path):
     assert_one_sentence(await check(place, with_token), "does not know its runner")
     (place / "runner.toml").write_text('[runner]\ncommand = ["true"]\njit = "by pigeon"\n')
     assert_one_sentence(await check(place, (*with_token, "--config", "runner.toml")), "pigeon")
+
+
+async def test_an_executor_opens_the_bus_its_file_names_or_says_why_not(place: Path):
+    (place / "token").write_text("mf_token")
+    (place / "bus-url").write_text("sqlite:///no/such/place/bus.sqlite")
+    for settings, said in (
+        ('bus = "memory"', "leave `bus` out"),
+        ('bus = "pigeons"', "has no url"),
+        ('bus = "pigeons"\nbus_url_file = "bus-url"', "no backend 'pigeons'"),
+    ):
+        text = f'[runner]\ncommand = ["true"]\n[executor]\n{settings}\n'
+        (place / "runner.toml").write_text(text)
+        arguments = ("--token-file", "token", "--config", "runner.toml")
+        assert_one_sentence(await check(place, ("executor", "--pool", "linux", *arguments)), said)
+    (place / "runner.toml").write_text(
+        '[runner]\ncommand = ["true"]\n[executor]\nbus = "sql"\nbus_url_file = "bus-url"\n'
+    )
+    answer = await check(
+        place, ("executor", "--pool", "linux", *arguments, "--state-dir", str(place / "state"))
+    )
+    assert (answer.code, "no/such/place" in answer.err) == (2, True), answer.err
 
 
 def assert_one_sentence(answer: Ran, said: str) -> None:

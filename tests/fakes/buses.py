@@ -1,13 +1,17 @@
 """Every bus there is, opened empty for one test, with what only a test may do to it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from mayfly.bus import memory, sql
-from mayfly.ports import OperableBus
+from mayfly.bus import memory, remote, sql
+from mayfly.model.requests import Dead, Message, Waiting
+from mayfly.ports import Lease, OperableBus
+from mayfly.web.server import serve
 from tests.fakes.clocks import ManualClock
+from tests.fakes.web import world
 
 SUBJECTS = ("linux", "arm64")
 
@@ -50,5 +54,62 @@ async def in_sqlite(folder: Path) -> AsyncIterator[OpenedBus]:
         yield OpenedBus(bus, clock, lambda subject, body: bus.put([(subject, body)]))
 
 
-BUSES: dict[str, OpenForTest] = {"memory": in_memory, "sqlite": in_sqlite}
+class TwoCallers(NamedTuple):
+    """A bus over HTTPS as an executor and an operator see it together: neither may do it all."""
+
+    executor: OperableBus
+    operator: OperableBus
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        await self.operator.publish(messages)
+
+    async def lease(self, subject: str, wait: timedelta) -> Lease | None:
+        return await self.executor.lease(subject, wait)
+
+    async def complete(self, lease_id: str) -> None:
+        await self.executor.complete(lease_id)
+
+    async def abandon(self, lease_id: str) -> None:
+        await self.executor.abandon(lease_id)
+
+    async def depth(self, subject: str) -> int:
+        return await self.operator.depth(subject)
+
+    async def peek(self, subject: str, limit: int) -> list[Waiting]:
+        return await self.operator.peek(subject, limit)
+
+    async def drain(self, subject: str) -> int:
+        return await self.operator.drain(subject)
+
+    async def dead(self, subject: str, limit: int) -> list[Dead]:
+        return await self.operator.dead(subject, limit)
+
+    async def requeue(self, subject: str) -> int:
+        return await self.operator.requeue(subject)
+
+
+@asynccontextmanager
+async def over_https(folder: Path) -> AsyncIterator[OpenedBus]:
+    """A control plane on loopback with its messages in memory, asked by two callers."""
+    del folder
+    async with world() as here, serve(here.app, "127.0.0.1", 0) as url:
+        clock, behind = here.clock, here.plane.bus
+        assert isinstance(behind, memory.MemoryBus)
+        async with (
+            remote.open_bus(remote.with_token(url, here.tokens["both"]), clock, SUBJECTS) as ours,
+            remote.open_bus(remote.with_token(url, here.tokens["operator"]), clock, ()) as theirs,
+        ):
+            yield OpenedBus(
+                TwoCallers(ours, theirs),
+                clock,
+                lambda subject, body: behind.put([(subject, body)]),
+                refuses_unknown=True,
+            )
+
+
+BUSES: dict[str, OpenForTest] = {
+    "memory": in_memory,
+    "remote": over_https,
+    "sqlite": in_sqlite,
+}
 """By name; tests/contract/test_backends.py sees to it that no entry point is missing."""

@@ -38,7 +38,7 @@ from mayfly.model.protocol import (
     StartedOrder,
 )
 from mayfly.model.runners import Claim, ClaimId
-from mayfly.ports import AccessRules, Bus, Clock, Ledger
+from mayfly.ports import AccessRules, Clock, Ledger, OperableBus
 from mayfly.store.memory import open_store
 from mayfly.telemetry import Telemetry
 from mayfly.web.app import Front, build
@@ -145,7 +145,7 @@ class World(NamedTuple):
 async def world(
     *,
     ledger: Ledger | None = None,
-    bus: Bus | None = None,
+    bus: OperableBus | None = None,
     access: AccessRules | None = None,
     longest_wait: timedelta = timedelta(seconds=30),
     secrets: tuple[bytes, ...] = (SECRET,),
@@ -286,6 +286,7 @@ def _tokens() -> tuple[dict[str, str], list[Token]]:
     made = {
         "executor": new_token("executor", Role.EXECUTOR, ("linux",)),
         "stranger": new_token("stranger", Role.EXECUTOR, ("arm64",)),
+        "both": new_token("both", Role.EXECUTOR, ("linux", "arm64")),
         "operator": new_token("operator", Role.OPERATOR),
         "metrics": new_token("metrics", Role.METRICS),
     }

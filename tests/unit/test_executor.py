@@ -5,17 +5,20 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from mayfly import executor
+from mayfly.bus.memory import MemoryBus
 from mayfly.executor import Settings, Timing, Token
 from mayfly.model.errors import Permanent
 from mayfly.model.protocol import ClaimOrder, FinishOrder, Outcome
+from mayfly.model.requests import LEASE_TIME, RunnerRequest
 from mayfly.ports import Finished
+from tests.fakes.clocks import ManualClock
 from tests.fakes.control_plane import (
     NOTHING,
     SILENCE,
@@ -63,9 +66,12 @@ Run = Callable[..., asyncio.Task[int]]
 async def start(settings: Settings, driver: ScriptedDriver) -> AsyncIterator[Run]:
     tasks: list[asyncio.Task[int]] = []
 
-    def start(timing: Timing = QUICK, **changes: object) -> asyncio.Task[int]:
+    def start(
+        timing: Timing = QUICK, open_bus: executor.OwnBus = nullcontext, **changes: object
+    ) -> asyncio.Task[int]:
         changed = msgspec.structs.replace(settings, **changes)
-        tasks.append(asyncio.create_task(executor.run(changed, opening(driver), timing)))
+        work = executor.run(changed, opening(driver), timing, open_bus=open_bus)
+        tasks.append(asyncio.create_task(work))
         return tasks[-1]
 
     yield start
@@ -112,6 +118,31 @@ async def test_it_parks_when_nothing_is_needed_and_names_the_lease_it_was_given(
     assert (first.lease, second.lease) == (None, "L7")
     assert first.key != second.key
     assert first.boot == second.boot
+
+
+@pytest.mark.parametrize("claim", [granted(), NOTHING], ids=["granted", "nothing-needed"])
+async def test_a_lease_of_its_own_bus_is_completed_once_the_claim_is_answered(plane, start, claim):
+    clock = ManualClock()
+    bus = MemoryBus(clock)
+    await bus.publish([RunnerRequest(pool="linux")])
+    plane.will("claims", NOTHING, claim, granted())
+    async with within():
+        assert await start(open_bus=lambda: nullcontext(bus)) == 0
+    clock.advance(LEASE_TIME.total_seconds())
+    assert await bus.depth("linux") == 0
+    assert [order.lease for order in plane.heard["claims"][:2]] == [None, None]
+    assert "lease" not in plane.heard, "the control plane is not asked for one"
+
+
+async def test_a_lease_of_its_own_bus_is_given_back_when_the_control_plane_is_silent(plane, start):
+    bus = MemoryBus(ManualClock())
+    await bus.publish([RunnerRequest(pool="linux")])
+    plane.will("claims", NOTHING, SILENCE, SILENCE, SILENCE, granted())
+    never_unrung = QUICK._replace(unrung=60.0)
+    async with within():
+        assert await start(never_unrung, open_bus=lambda: nullcontext(bus)) == 0
+    keys = [order.key for order in plane.heard["claims"]]
+    assert keys[1] == keys[3] != keys[4], "it was rung for again at once"
 
 
 async def test_it_asks_again_unrung(plane, start):

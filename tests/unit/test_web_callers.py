@@ -32,6 +32,10 @@ PATHS = [
     Path("GET", "/metrics", "/metrics", FIGURES),
     Path("GET", "/schema/openapi.json", "/schema/openapi.json", ANY_TOKEN),
     Path("POST", "/v1/pools/linux/lease", "/v1/pools/{pool}/lease", EXECUTORS, {"wait_seconds": 0}),
+    *(
+        Path("POST", f"/v1/leases/{verb}", f"/v1/leases/{verb}", EXECUTORS, {"lease": "linux/7"})
+        for verb in ("complete", "abandon")
+    ),
     Path(
         "POST",
         "/v1/claims",
@@ -62,6 +66,17 @@ PATHS = [
     Path("GET", "/v1/runners", "/v1/runners", OPERATORS),
     Path("GET", "/v1/runners/github", "/v1/runners/github", OPERATORS),
     Path("GET", "/v1/pools", "/v1/pools", OPERATORS),
+    *(
+        Path(method, f"/v1/pools/linux/{verb}", f"/v1/pools/{{pool}}/{verb}", OPERATORS, order)
+        for method, verb, order in (
+            ("GET", "depth", None),
+            ("GET", "peek", None),
+            ("GET", "dead", None),
+            ("POST", "drain", None),
+            ("POST", "requeue", None),
+            ("POST", "ring", {}),
+        )
+    ),
     Path("GET", "/v1/access", "/v1/access", OPERATORS),
     Path("PUT", "/v1/access", "/v1/access", OPERATORS, {"owner": "octo", "label": "linux"}),
     Path("DELETE", "/v1/access?owner=octo&label=linux", "/v1/access", OPERATORS),

@@ -16,7 +16,7 @@ from mayfly.model.errors import (
     StaleClaim,
     Transient,
 )
-from mayfly.model.requests import RunnerRequest
+from mayfly.model.requests import LEASE_TIME, RunnerRequest
 from tests.fakes.web import World, world
 
 LEASE = "/v1/pools/linux/lease"
@@ -127,6 +127,34 @@ async def test_a_lease_for_a_client_that_is_gone_comes_back(here: World):
     await here.plane.bus.publish([RunnerRequest(pool="linux")])
     await asyncio.wait_for(executor.ask(), 5)
     assert await here.plane.bus.depth("linux") == 1
+
+
+async def leased(here: World, caller: str, pool: str) -> str:
+    """What an executor is handed out for a runner request of the pool."""
+    await here.plane.bus.publish([RunnerRequest(pool=pool)])
+    answer = await here.client.post(f"/v1/pools/{pool}/lease", json={}, headers=here.bearer(caller))
+    return str(answer.json()["lease"])
+
+
+async def test_a_lease_is_completed_or_abandoned_by_who_is_bound_to_its_pool(here: World):
+    done, back = await leased(here, "executor", "linux"), await leased(here, "executor", "linux")
+    for _ in range(2):
+        assert (await post(here, "/v1/leases/complete", {"lease": done})).status_code == 204
+        assert (await post(here, "/v1/leases/abandon", {"lease": back})).status_code == 204
+    assert await here.plane.bus.depth("linux") == 1
+    here.clock.advance(LEASE_TIME.total_seconds())
+    assert await here.plane.bus.depth("linux") == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/leases/complete", "/v1/leases/abandon", "/v1/claims"])
+async def test_a_lease_of_another_pool_is_not_settled(here: World, path: str):
+    foreign = await leased(here, "stranger", "arm64")
+    order = {**CLAIM_ORDER, "lease": foreign} if path == "/v1/claims" else {"lease": foreign}
+    answer = await post(here, path, order)
+    assert answer.status_code == 403
+    assert await here.plane.bus.depth("arm64") == 0, "its holder still has it"
+    here.clock.advance(LEASE_TIME.total_seconds())
+    assert await here.plane.bus.depth("arm64") == 1
 
 
 async def test_nothing_to_do_is_an_empty_answer(here: World):

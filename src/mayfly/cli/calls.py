@@ -81,41 +81,43 @@ def _decoded(content: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Permanent(f"{_url()} is not a Mayfly of this version; check MAYFLY_URL") from error
+        raise Permanent(f"{url()} is not a Mayfly of this version; check MAYFLY_URL") from error
 
 
 def _client() -> httpx.Client:
-    headers = {"authorization": f"Bearer {_token()}"}
+    headers = {"authorization": f"Bearer {token()}"}
     try:
-        return httpx.Client(base_url=_url(), headers=headers, timeout=_PATIENCE)
+        return httpx.Client(base_url=url(), headers=headers, timeout=_PATIENCE)
     except httpx.InvalidURL as error:
         raise InvalidSettings(
-            f"MAYFLY_URL is {_url()!r}; it must be an address like {DEFAULT_URL}"
+            f"MAYFLY_URL is {url()!r}; it must be an address like {DEFAULT_URL}"
         ) from error
 
 
-def _url() -> str:
+def url() -> str:
+    """Of the control plane."""
     return variable("MAYFLY_URL") or DEFAULT_URL
 
 
-def _token() -> str:
-    token = variable("MAYFLY_TOKEN")
-    if token is None and (path := variable("MAYFLY_TOKEN_FILE")):
-        token = read_secret(Path(path), "an operator's token")
-    if token is None:
+def token() -> str:
+    """The operator's."""
+    found = variable("MAYFLY_TOKEN")
+    if found is None and (path := variable("MAYFLY_TOKEN_FILE")):
+        found = read_secret(Path(path), "an operator's token")
+    if found is None:
         raise InvalidSettings(
             "set MAYFLY_TOKEN_FILE or MAYFLY_TOKEN to an operator's token; "
             "`mayfly token new NAME --role operator` makes one"
         )
-    if not (token.isascii() and token.isprintable()):
+    if not (found.isascii() and found.isprintable()):
         raise InvalidSettings("the operator's token has characters no token has; copy it again")
-    return token
+    return found
 
 
 def _unreachable(error: httpx.TransportError) -> Transient:
     reason = str(error) or type(error).__name__
     return Transient(
-        f"no control plane answers at {_url()} ({reason}); "
+        f"no control plane answers at {url()} ({reason}); "
         "start it with `mayfly serve` or set MAYFLY_URL"
     )
 
@@ -125,7 +127,7 @@ def _refused(response: httpx.Response) -> NoReturn:
         problem = msgspec.json.decode(response.content, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise Permanent(
-            f"{_url()} answers HTTP {response.status_code} and is not a Mayfly; check MAYFLY_URL"
+            f"{url()} answers HTTP {response.status_code} and is not a Mayfly; check MAYFLY_URL"
         ) from None
     kind = {
         401: Unauthentic,

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret,
 from mayfly.drivers import process
 from mayfly.executor import Settings, Token, default_state_dir
 from mayfly.model.errors import InvalidSettings
+from mayfly.ports import OpenBus
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +25,10 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Certificates to trust instead of the usual ones."""
     plain_http: bool = False
     """Allow http:// to another host, where the token could be read on the way."""
+    bus: str = "remote"
+    """Where it hears of work; `remote`: from the control plane."""
+    bus_url_file: Path | None = None
+    """A file with the url of another bus; or MAYFLY_BUS_URL."""
     idle_seconds: float | None = None
     """Exit with 0 when nothing came for so long; unset: wait for ever."""
     prepare_timeout_seconds: float = 900.0
@@ -74,7 +80,32 @@ def execute(
         prepare_timeout_seconds=tuning.prepare_timeout_seconds,
     )
     open_driver = partial(process.open_driver, _runner(file, config))
-    return asyncio.run(_to_the_end(executor.run(settings, open_driver)))
+    work = executor.run(settings, open_driver, open_bus=_own_bus(tuning, pool))
+    return asyncio.run(_to_the_end(work))
+
+
+def _own_bus(tuning: Tuning, pool: str) -> executor.OwnBus:
+    """Nothing with `remote`: the executor API's own lease is settled with the claim."""
+    if tuning.bus == "remote":
+        return nullcontext
+    if tuning.bus == "memory":
+        raise InvalidSettings(
+            '[executor] bus = "memory" is in the control plane\'s process; leave `bus` out'
+        )
+    # An executor that leases over HTTPS pays for none of these.
+    from mayfly.cli.backends import backend
+    from mayfly.engine.clock import SystemClock
+
+    url = variable("MAYFLY_BUS_URL")
+    if url is None and tuning.bus_url_file is not None:
+        url = read_secret(tuning.bus_url_file, "the url of the bus")
+    if url is None:
+        raise InvalidSettings(
+            f'[executor] bus = "{tuning.bus}" has no url; '
+            "name its file in bus_url_file or set MAYFLY_BUS_URL"
+        )
+    open_bus: OpenBus = backend("buses", tuning.bus).open_bus
+    return partial(open_bus, url, SystemClock(), [pool])
 
 
 async def _to_the_end(run: Coroutine[Any, Any, int]) -> int:

@@ -156,6 +156,11 @@ def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
     if not pools:
         raise InvalidSettings(f'{path}: there is no pool; add [[pools]] with name = "…"')
     checked_tokens(file.tokens)
+    if file.bus.backend == "remote":
+        raise InvalidSettings(
+            f'{path}: [bus] backend = "remote" is another control plane\'s bus; name the bus that '
+            "this one keeps"
+        )
     _check_times(file.deadlines, path)
     if not RUNNER_PREFIX.fullmatch(file.runner_prefix):
         raise InvalidSettings(

@@ -8,7 +8,7 @@ from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
 from mayfly.engine.retries import Retries
 from mayfly.model.pools import Pool
-from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger
+from mayfly.ports import AccessRules, Clock, GitHub, Ledger, OperableBus
 
 
 class ControlPlane(NamedTuple):
@@ -17,7 +17,7 @@ class ControlPlane(NamedTuple):
     pools: tuple[Pool, ...]
     ledger: Ledger
     access: AccessRules
-    bus: Bus
+    bus: OperableBus
     clock: Clock
     github: GitHub
     intake: Intake

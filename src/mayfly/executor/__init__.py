@@ -12,9 +12,9 @@ Exit codes:
 * with `once`, any other: the runner's own exit code; 128 + N when signal N ended it
 """
 
-from mayfly.executor.loop import OpenDriver, run
+from mayfly.executor.loop import OpenDriver, OwnBus, run
 from mayfly.executor.patience import Timing
 from mayfly.executor.settings import Settings, Token
 from mayfly.executor.slots import default_state_dir
 
-__all__ = ["OpenDriver", "Settings", "Timing", "Token", "default_state_dir", "run"]
+__all__ = ["OpenDriver", "OwnBus", "Settings", "Timing", "Token", "default_state_dir", "run"]

@@ -4,7 +4,9 @@ import asyncio
 import ctypes
 import logging
 import uuid
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +19,7 @@ from mayfly.executor.settings import Settings, checked
 from mayfly.executor.shutdown import Shutdown, unless
 from mayfly.model.errors import InvalidSettings, MayflyError, Transient
 from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.ports import Bus, Driver, Finished
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +35,25 @@ class OpenDriver(Protocol):
     ) -> AbstractAsyncContextManager[Driver]: ...
 
 
-async def run(settings: Settings, open_driver: OpenDriver, timing: Timing | None = None) -> int:
-    """Work until told to shut down, or for one job; the exit code (see the package)."""
+OwnBus = Callable[[], AbstractAsyncContextManager[Bus | None]]
+"""`open_bus` of a bus the executor leases from itself, its arguments filled in."""
+
+
+async def run(
+    settings: Settings,
+    open_driver: OpenDriver,
+    timing: Timing | None = None,
+    *,
+    open_bus: OwnBus = nullcontext,
+) -> int:
+    """Work until told to shut down, or for one job; the exit code (see the package).
+
+    Without a bus of its own it leases from the control plane, which settles what it hands out.
+    """
     logs.to_stderr()
     _close_to_others()
     try:
-        return await _run(checked(settings), open_driver, timing or Timing())
+        return await _run(checked(settings), open_driver, timing or Timing(), open_bus)
     except InvalidSettings as error:
         logs.complain("settings.invalid", reason=str(error))
         return INVALID
@@ -50,16 +65,20 @@ async def run(settings: Settings, open_driver: OpenDriver, timing: Timing | None
         return ERROR
 
 
-async def _run(settings: Settings, open_driver: OpenDriver, timing: Timing) -> int:
+async def _run(
+    settings: Settings, open_driver: OpenDriver, timing: Timing, open_bus: OwnBus
+) -> int:
     boot = uuid.uuid4().hex
     shutdown = Shutdown()
     with shutdown.listening(), slots.taken(settings.state_dir, settings.machine) as slot:
-        async with open_client(settings, boot) as client:
+        async with open_client(settings, boot) as client, open_bus() as bus:
             started = StartedQuestion(client, timing)
             async with open_driver(slot.directory, started) as driver:
                 await driver.cleanup()
                 log.info(line("executor.ready", pool=settings.pool, machine=slot.machine))
-                rounds = Rounds(settings, slot.machine, client, driver, started, shutdown, timing)
+                rounds = Rounds(
+                    settings, slot.machine, client, driver, started, shutdown, timing, bus
+                )
                 return await rounds.run()
 
 
@@ -75,6 +94,7 @@ class Rounds:
         started: StartedQuestion,
         shutdown: Shutdown,
         timing: Timing,
+        bus: Bus | None = None,
     ) -> None:
         self._settings = settings
         self._machine = machine
@@ -83,6 +103,7 @@ class Rounds:
         self._started = started
         self._shutdown = shutdown
         self._timing = timing
+        self._bus = bus
         self._idle_until = self._idle_deadline()
 
     async def run(self) -> int:
@@ -105,13 +126,14 @@ class Rounds:
 
     async def _claimed(self, lease: str | None) -> Granted | None:
         """A claim; None when nothing is needed, or the control plane was silent three times."""
+        named = lease if self._bus is None else None
         key = uuid.uuid4().hex  # kept for every try: a lost reply must not cost a second claim
         try:
             claim = await unless(
                 self._shutdown.drain,
                 answered(
                     lambda: self._client.claim(
-                        self._settings.pool, self._machine, key, self._settings.variants, lease
+                        self._settings.pool, self._machine, key, self._settings.variants, named
                     ),
                     "claim",
                     self._timing,
@@ -120,7 +142,9 @@ class Rounds:
                 grace=self._timing.farewell,
             )
         except Transient:
+            await self._settle(lease, answered=False)
             return None
+        await self._settle(lease, answered=claim is not None or not self._shutdown.drain.is_set())
         if claim is not None:
             log.info(line("claim.granted", claim=claim.claim, variant=claim.variant))
         return claim
@@ -150,18 +174,33 @@ class Rounds:
             wait = min(left, self._timing.lease_wait)
             asked_at = self._now()
             try:
-                leased = await unless(
-                    self._shutdown.drain, self._client.lease(self._settings.pool, wait)
-                )
+                lease = await unless(self._shutdown.drain, self._rung(wait))
             except Transient as error:
                 log.debug(line("server.silent", to="lease", reason=str(error)))
             else:
-                if leased is not None:
-                    return leased.lease
+                if lease is not None:
+                    return lease
             if self._now() - asked_at < wait / 2:
                 # It did not wait: somebody in between answered, and asking on would be a storm.
                 await unless(self._shutdown.drain, asyncio.sleep(next(waits)))
         return None
+
+    async def _rung(self, wait: float) -> str | None:
+        """A lease, or None after `wait` seconds."""
+        if self._bus is None:
+            leased = await self._client.lease(self._settings.pool, wait)
+            return leased.lease if leased is not None else None
+        lease = await self._bus.lease(self._settings.pool, timedelta(seconds=wait))
+        return lease.id if lease is not None else None
+
+    async def _settle(self, lease: str | None, *, answered: bool) -> None:
+        """End a lease of the executor's own bus: what was answered need not ring again."""
+        if self._bus is None or lease is None:
+            return
+        try:
+            await (self._bus.complete(lease) if answered else self._bus.abandon(lease))
+        except Transient as error:
+            log.warning(line("lease.unsettled", reason=str(error)))
 
     def _idle_deadline(self) -> float:
         idle = self._settings.idle_seconds

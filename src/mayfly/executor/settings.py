@@ -1,12 +1,11 @@
 """What an executor has to be told."""
 
-import ipaddress
 from pathlib import Path
 from typing import Self
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from mayfly.calls import checked_ca_file, checked_server
 from mayfly.model.errors import InvalidSettings
 
 
@@ -65,35 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def checked(settings: Settings) -> Settings:
     """The settings; InvalidSettings with a sentence when they cannot be used."""
-    url = _parts(settings.server)
+    url = checked_server(settings.server, plain_http=settings.plain_http)
     if url.username or url.password:
         raise InvalidSettings("the server's URL holds a user name or password; use the token")
-    if url.scheme == "http" and not (settings.plain_http or _is_loopback(url.hostname or "")):
-        raise InvalidSettings(
-            f"server {settings.server!r}: the token would travel unencrypted; use https://, or "
-            "set plain_http inside a network you trust"
-        )
     if not settings.pool or "/" in settings.pool:
         raise InvalidSettings(f"pool {settings.pool!r} is not the name of a pool")
-    if settings.ca_file is not None and not settings.ca_file.is_file():
-        raise InvalidSettings(f"ca_file {settings.ca_file} does not exist")
+    checked_ca_file(settings.ca_file)
     return settings
-
-
-def _parts(server: str) -> SplitResult:
-    """The URL of a server, with a host."""
-    try:
-        url = urlsplit(server)
-        usable = url.scheme in {"http", "https"} and url.hostname and url.port != 0
-    except ValueError:  # a bracket that is not closed, a port that is no number
-        usable = False
-    if not usable:
-        raise InvalidSettings(f"server {server!r} is not a URL such as https://host")
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

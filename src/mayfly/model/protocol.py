@@ -1,8 +1,12 @@
 """What an executor and the control plane say to each other over HTTPS (`/v1`)."""
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+
+LARGEST_RING = 1000
+"""Runner requests of one order."""
 
 
 class LeaseOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,6 +19,24 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True):
     """A runner request is waiting: ask for a claim and name the lease."""
 
     lease: str
+
+
+class SettleOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/leases/complete` and `/abandon`: a lease ends without a claim."""
+
+    lease: str
+
+
+class RingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/pools/{pool}/ring`: publish so many runner requests for the pool."""
+
+    times: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_RING)] = 1
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many messages there are, or were."""
+
+    count: int
 
 
 class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

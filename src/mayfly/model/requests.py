@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -34,7 +34,7 @@ class RunnerRequest(msgspec.Struct, frozen=True, kw_only=True, tag="runner_reque
 Message = RunnerRequest
 
 
-class Waiting(NamedTuple):
+class Waiting(msgspec.Struct, frozen=True):
     """A message that waits, as somebody who only looks sees it."""
 
     text: str
@@ -42,7 +42,7 @@ class Waiting(NamedTuple):
     published_at: datetime
 
 
-class Dead(NamedTuple):
+class Dead(msgspec.Struct, frozen=True):
     """A message nobody is given any more."""
 
     text: str

@@ -19,12 +19,14 @@ from mayfly.model.protocol import (
     Leased,
     LeaseOrder,
     Registered,
+    SettleOrder,
     StartedAnswer,
     StartedOrder,
 )
 from mayfly.model.runners import ClaimId
 from mayfly.web.callers import Call, bound
 from mayfly.web.injected import GivenLongest, GivenPlane, GivenWaits
+from mayfly.web.leases import bus_lease, handed_out
 from mayfly.web.names import LONGEST_TEXT, check_ids, check_texts, pool_named
 from mayfly.web.problems import documented
 
@@ -54,7 +56,23 @@ async def lease(
     if waited.gone:
         await plane.bus.abandon(waited.result.id)
         return Response[Any](None, status_code=204)
-    return Response(Leased(lease=waited.result.id))
+    return Response(Leased(lease=handed_out(known, waited.result.id)))
+
+
+@post("/leases/complete", status_code=204, responses=documented(400, 413, 503))
+async def complete(request: Call, data: JSONBody[SettleOrder], plane: GivenPlane) -> None:
+    """Say that a lease's runner request is done with. Idempotent; no effect when it is over."""
+    check_texts(lease=data.lease)
+    if lease_id := bus_lease(request.auth, data.lease):
+        await plane.bus.complete(lease_id)
+
+
+@post("/leases/abandon", status_code=204, responses=documented(400, 413, 503))
+async def abandon(request: Call, data: JSONBody[SettleOrder], plane: GivenPlane) -> None:
+    """Give a lease's runner request back at once. Idempotent; no effect when it is over."""
+    check_texts(lease=data.lease)
+    if lease_id := bus_lease(request.auth, data.lease):
+        await plane.bus.abandon(lease_id)
 
 
 @post(
@@ -67,7 +85,8 @@ async def claim(request: Call, data: JSONBody[ClaimOrder], plane: GivenPlane) ->
     bound(request.auth, data.pool)
     check_texts(machine=data.machine, boot=data.boot, key=data.key, lease=data.lease or None)
     check_texts(variants="".join(data.variants) or None)
-    granted = await plane.claims.claim(data)
+    lease_id = bus_lease(request.auth, data.lease or "")
+    granted = await plane.claims.claim(msgspec.structs.replace(data, lease=lease_id))
     if granted is None:
         return Response[Any](None, status_code=204)
     return Response(granted)
@@ -122,7 +141,10 @@ def routes(guard: Guard) -> Router:
     """Everything executors call."""
     return Router(
         "/v1",
-        route_handlers=[lease, claim, heartbeat, register, started, finish],
+        route_handlers=[
+            *(lease, complete, abandon),
+            *(claim, heartbeat, register, started, finish),
+        ],
         guards=[guard],
         security=[{"bearer": []}],
         tags=["executor"],

@@ -9,12 +9,23 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Guard
 
-from mayfly.model.protocol import BootOrder, ClaimOrder, FinishOrder, LeaseOrder, StartedOrder
+from mayfly.model.protocol import (
+    BootOrder,
+    ClaimOrder,
+    FinishOrder,
+    LeaseOrder,
+    RingOrder,
+    SettleOrder,
+    StartedOrder,
+)
 from mayfly.web.access_api import AccessOrder
 from mayfly.web.problems import MEDIA_TYPE
 from mayfly.web.reflector import PATH
 
-_ORDERS: Final = (LeaseOrder, ClaimOrder, BootOrder, StartedOrder, FinishOrder, AccessOrder)
+_ORDERS: Final = (
+    *(LeaseOrder, SettleOrder, ClaimOrder, BootOrder, StartedOrder, FinishOrder),
+    *(RingOrder, AccessOrder),
+)
 """They refuse unknown fields, so that a typing error is no silence."""
 _HEADERS: Final = {
     "X-GitHub-Event": "The kind of event; only workflow_job leads to runners.",

@@ -1,0 +1,16 @@
+"""A run of tests ends with what the contract suites met."""
+
+import pytest
+
+from tests.suites import OUTCOMES, table
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Printed where the reports come together, also when workers ran the tests."""
+    told = [("error", "failed"), *((word, word) for word in OUTCOMES)]
+    stats = terminalreporter.stats
+    ended = [(report.nodeid, word) for key, word in told for report in stats.get(key, ())]
+    if lines := list(table(ended)):
+        terminalreporter.section("contract suites by backend")
+        for line in lines:
+            terminalreporter.write_line(line)
