@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mayfly.simulator import Account, Settings
+from mayfly.simulator.deliveries import signature
 
 from .support import ONE_JOB, REPOSITORY, Client, Receiver, simulated
 
@@ -114,6 +115,49 @@ async def test_the_webhook_address_can_be_changed(github: Client, hook: Receiver
     github.sim.dispatch("octo-org", "octo-repo", ONE_JOB)
     assert await github.sim.wait_deliveries()
     assert hook.actions == ["queued"]
+
+
+async def test_the_webhook_is_shown_as_it_is_set_up(github: Client) -> None:
+    shown = (await github.app("GET", "/app/hook/config")).json()
+    assert shown == {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": ""}
+    change = {"content_type": "form", "insecure_ssl": 1, "secret": ""}
+    changed = (await github.app("PATCH", "/app/hook/config", json=change)).json()
+    assert changed == {"content_type": "form", "insecure_ssl": "1", "url": ""}
+
+
+async def test_an_inactive_webhook_has_no_configuration_and_no_log(github: Client) -> None:
+    await github.control("PATCH", "/app", json={"active": False})
+    github.sim.dispatch("octo-org", "octo-repo", ONE_JOB)
+    for path in ("/app/hook/config", "/app/hook/deliveries"):
+        assert (await github.app("GET", path)).status_code == 404
+    await github.control("PATCH", "/app", json={"active": True})
+    assert (await github.app("GET", "/app/hook/deliveries")).json() == []
+
+
+async def test_a_form_carries_the_payload_and_is_signed_as_it_is(
+    github: Client, hook: Receiver
+) -> None:
+    github.sim.set_webhook(hook.url)
+    await github.control("PATCH", "/app", json={"content_type": "form"})
+    github.sim.dispatch("octo-org", "octo-repo", ONE_JOB)
+    assert await github.sim.wait_deliveries()
+    received = hook.seen[0]
+    assert received.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert received.body.startswith(b"payload=%7B")
+    signed = received.headers["x-hub-signature-256"]
+    assert signed == signature(github.sim.settings.webhook_secret, received.body)
+
+
+async def test_the_app_says_what_it_asks_for_and_hears_what_it_subscribes_to(
+    github: Client,
+) -> None:
+    change = {"permissions": {"actions": "read"}, "events": ["push"]}
+    await github.control("PATCH", "/app", json=change)
+    app = (await github.app("GET", "/app")).json()
+    assert (app["permissions"], app["events"]) == ({"actions": "read"}, ["push"])
+    github.sim.dispatch("octo-org", "octo-repo", ONE_JOB)
+    assert (await github.app("GET", "/app/hook/deliveries")).json() == []
+    assert github.sim.world.deliveries.pending == 0
 
 
 async def test_the_delivery_log_is_paged_by_cursor_newest_first(github: Client) -> None:

@@ -4,7 +4,7 @@ from importlib.metadata import version as installed_version
 
 import typer
 
-from mayfly.cli import access, bus, config, daemons, events, jobs, pools, runners, tokens
+from mayfly.cli import access, bus, config, daemons, doctor, events, jobs, pools, runners, tokens
 
 app = typer.Typer(
     name="mayfly",
@@ -18,6 +18,7 @@ app.command("serve")(daemons.serve)
 app.command("executor")(daemons.executor)
 app.command("simulator")(daemons.simulator)
 app.command("demo")(daemons.demo)
+app.command("doctor")(doctor.doctor)
 app.add_typer(jobs.app, name="jobs", help="Workflow jobs, and why one waits.")
 app.add_typer(runners.app, name="runners", help="Runners being made, at work, or left over.")
 app.add_typer(pools.app, name="pools", help="Pools and how full they are.")

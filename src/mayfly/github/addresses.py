@@ -9,6 +9,13 @@ from mayfly.model.errors import GitHubRefused, RefusalKind
 ACTIONS = "actions=read"
 """The permission it takes to look at runs and jobs."""
 
+REPOSITORY_RUNNERS = "administration=write"
+ORGANIZATION_RUNNERS = "organization_self_hosted_runners=write"
+"""The permissions it takes to register runners.
+
+Source: https://docs.github.com/rest/authentication/permissions-required-for-github-apps
+"""
+
 _DOTS = {".", ".."}
 
 
@@ -20,10 +27,7 @@ class Address(NamedTuple):
     label: str
     """For people."""
     runner_permission: str
-    """What it takes to register runners there.
-
-    Source: https://docs.github.com/rest/authentication/permissions-required-for-github-apps
-    """
+    """What it takes to register runners there."""
 
     def asked(self, what: str, needs: str = "") -> Asked:
         """What is asked there: `what` is a verb phrase that reads well before `for PLACE`."""
@@ -43,13 +47,13 @@ def of_scope(scope: Scope) -> Address:
 def of_repository(owner: str, repository: str) -> Address:
     """The address of a repository; GitHubRefused when GitHub can have no such names."""
     path = f"repos/{_checked(owner)}/{_checked(repository)}"
-    return Address(path, f"{owner}/{repository}", "administration=write")
+    return Address(path, f"{owner}/{repository}", REPOSITORY_RUNNERS)
 
 
 def of_organization(owner: str) -> Address:
     """The address of an organization; GitHubRefused when GitHub can have no such name."""
     path = f"orgs/{_checked(owner)}"
-    return Address(path, f"organization {owner}", "organization_self_hosted_runners=write")
+    return Address(path, f"organization {owner}", ORGANIZATION_RUNNERS)
 
 
 def _checked(name: str) -> str:

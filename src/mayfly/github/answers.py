@@ -63,6 +63,45 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[str, ...] = ()
 
 
+class Hook(msgspec.Struct, frozen=True, kw_only=True):
+    """How the App's webhook is set up."""
+
+    url: str = ""
+    content_type: str = "form"
+    secret: str | None = None
+    """Masked; None when there is none."""
+    insecure_ssl: str | float = "0"
+
+    def __repr__(self) -> str:
+        return f"Hook(content_type={self.content_type!r}, …)"
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """An hourly limit and what is left of it."""
+
+    limit: int
+    remaining: int
+    reset: Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+    """Seconds since 1970."""
+
+    @property
+    def share(self) -> float:
+        """The part that is left, 0 to 1."""
+        return self.remaining / self.limit if self.limit else 1.0
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """The hourly limits by what counts on them."""
+
+    core: Rate
+
+
+class RatePage(msgspec.Struct, frozen=True, kw_only=True):
+    """All limits of whoever asks."""
+
+    resources: Rates
+
+
 class RepositoryRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A repository an installation may see."""
 

@@ -13,7 +13,9 @@ from mayfly.github.answers import App, Installation, IssuedToken, JitConfig, Run
 from mayfly.github.budgets import Budgets, Remaining
 from mayfly.github.calls import Calls, Request
 from mayfly.github.deliverylog import DeliveryLog
+from mayfly.github.examinations import Examination
 from mayfly.github.jobs import Jobs
+from mayfly.github.judgements import Needs
 from mayfly.github.limits import REGISTRATION
 from mayfly.github.listings import Listings
 from mayfly.github.secrets import Secret
@@ -87,7 +89,7 @@ async def open_github(
         key = AppKey(settings.app_id, settings.private_key, clock)
         sessions = Sessions(key, calls, budgets, clock)
         try:
-            yield GitHubApp(sessions, budgets)
+            yield GitHubApp(sessions, budgets, clock)
         finally:
             await sessions.close()
 
@@ -121,8 +123,9 @@ def _is_address(url: str) -> bool:
 class GitHubApp:
     """The port `GitHub` over GitHub's REST API, or anything that speaks it."""
 
-    def __init__(self, sessions: Sessions, budgets: Budgets) -> None:
+    def __init__(self, sessions: Sessions, budgets: Budgets, clock: Clock) -> None:
         self._sessions = sessions
+        self._clock = clock
         self._budgets = budgets
         self._jobs = Jobs(sessions)
         self._listings = Listings(sessions)
@@ -244,6 +247,10 @@ class GitHubApp:
         request = Request("GET", "app", self._sessions.as_app("look at the App"))
         answer = await self._sessions.ask(None, request)
         return read(answer.data, App, request.asked.what)
+
+    def examination(self, needs: Needs) -> Examination:
+        """A look at everything a control plane depends on here."""
+        return Examination(self._sessions, needs, self._clock)
 
     async def installations(self) -> list[Installation]:
         """Every installation of the App, suspended ones too."""

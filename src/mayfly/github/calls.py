@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -15,7 +15,7 @@ from gidgethub import sansio
 
 from mayfly.github.budgets import READ, WRITE, Budget, Price
 from mayfly.github.limits import CORE
-from mayfly.github.refusals import Asked, Refusal, error_of, quoted, read_refusal
+from mayfly.github.refusals import Asked, Refusal, error_of, http_date, quoted, read_refusal
 from mayfly.github.secrets import Secret
 from mayfly.model.errors import (
     GitHubRefused,
@@ -57,6 +57,8 @@ class Answer(NamedTuple):
     """The address of the next page."""
     etag: str | None = None
     """What to send as `Request.etag` to learn whether this is still the answer."""
+    said_at: datetime | None = None
+    """By GitHub's clock, in whole seconds."""
 
 
 class Request(NamedTuple):
@@ -129,7 +131,8 @@ class Calls:
             )
         except _UNDECIPHERED as error:
             raise self._error(response, request, who) from error
-        return Answer(response.status_code, data, following, etag)
+        said_at = http_date(response.headers.get("date", ""))
+        return Answer(response.status_code, data, following, etag, said_at)
 
     async def _exchange(self, request: Request, token: Secret) -> httpx.Response:
         url = self._url(request)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC
 from urllib.parse import parse_qs, urlsplit
 
@@ -30,7 +30,7 @@ class DeliveryLog:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
-    async def attempts(self) -> AsyncIterator[Attempt]:
+    async def attempts(self) -> AsyncGenerator[Attempt]:
         """Newest first; a page is asked for when the one before has been used up."""
         asked = self._sessions.as_app("read the delivery log")
         query: dict[str, str | int] = {"per_page": PAGE}

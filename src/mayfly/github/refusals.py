@@ -244,14 +244,15 @@ def quoted(message: str) -> str:
 
 
 def _skew(refusal: Refusal, now: datetime) -> str:
-    theirs = _http_date(refusal.headers.get("date", ""))
+    theirs = http_date(refusal.headers.get("date", ""))
     if theirs is None:
         return ""
     seconds = round((now - theirs).total_seconds())
     return f" by {abs(seconds)} s (it is {'ahead' if seconds > 0 else 'behind'})"
 
 
-def _http_date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
+    """The time in a `Date` header; None when it says none."""
     try:
         at = parsedate_to_datetime(text)
     except ValueError:
@@ -284,12 +285,13 @@ def _satisfied(needs: str, granted: Mapping[str, str]) -> bool:
     """`a=write,b=read; c=read` means (a and b) or c."""
     return any(
         alternative.strip()
-        and all(_has(one.strip(), granted) for one in alternative.split(",") if one.strip())
+        and all(has(one.strip(), granted) for one in alternative.split(",") if one.strip())
         for alternative in needs.split(";")
     )
 
 
-def _has(permission: str, granted: Mapping[str, str]) -> bool:
+def has(permission: str, granted: Mapping[str, str]) -> bool:
+    """Whether `name=level` is granted, or more."""
     name, _, level = permission.partition("=")
     return _LEVELS.get(granted.get(name, ""), 0) >= _LEVELS.get(level, 1)
 
@@ -320,7 +322,7 @@ def _retry_after(refusal: Refusal, now: datetime) -> datetime | None:
     if text.isascii() and text.isdigit():
         # Ten digits are enough for any honest wait, and do not overflow a timedelta.
         return now + min(timedelta(seconds=int(text[:10])), _LONGEST_HOLD)
-    at = _http_date(text)
+    at = http_date(text)
     return None if at is None else min(max(at, now), now + _LONGEST_HOLD)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from mayfly.simulator.accounts import Installation, Owner, Repository
@@ -219,7 +219,13 @@ def _account(owner: Owner, base: str) -> Json:
     }
 
 
-def app(settings: Settings, installations: int, base: str) -> Json:
+def app(
+    settings: Settings,
+    permissions: Mapping[str, str],
+    events: Sequence[str],
+    installations: int,
+    base: str,
+) -> Json:
     """The App itself, an `integration`."""
     owner = Owner(id=1000, login="mayfly-owner", type="Organization")
     return {
@@ -234,8 +240,8 @@ def app(settings: Settings, installations: int, base: str) -> Json:
         "html_url": f"{base}/apps/{settings.app_slug}",
         "created_at": moment(EPOCH),
         "updated_at": moment(EPOCH),
-        "permissions": {"actions": "write", "checks": "write", "metadata": "read"},
-        "events": ["workflow_job"],
+        "permissions": dict(permissions),
+        "events": list(events),
         "installations_count": installations,
     }
 

@@ -24,7 +24,7 @@ from mayfly.simulator.asking import (
     word,
     world_of,
 )
-from mayfly.simulator.deliveries import Delivery
+from mayfly.simulator.deliveries import ContentType, Delivery
 from mayfly.simulator.refusals import Refusal, not_found, unprocessable
 from mayfly.simulator.world import World
 
@@ -42,7 +42,7 @@ class HookConfig(Struct, frozen=True, kw_only=True):
 
     url: str | None = None
     secret: str | None = None
-    content_type: str | None = None
+    content_type: ContentType | None = None
     insecure_ssl: str | float | None = None
 
 
@@ -52,10 +52,17 @@ def _as_app(request: Asked) -> World:
     return world
 
 
+def _with_hook(request: Asked) -> World:
+    world = _as_app(request)
+    if not world.deliveries.active:
+        raise not_found()
+    return world
+
+
 @get("/app")
 async def get_app(request: Asked) -> Response[Any]:
     world = _as_app(request)
-    return answer(shapes.app(world.settings, len(world.accounts.installations), world.base))
+    return answer(world.app())
 
 
 @get("/app/installations")
@@ -116,23 +123,28 @@ async def user_installation(request: Asked, username: FromPath[str]) -> Response
 
 @get("/app/hook/config")
 async def get_hook_config(request: Asked) -> Response[Any]:
-    return answer(_hook(_as_app(request)))
+    return answer(_with_hook(request).deliveries.config)
 
 
 @patch("/app/hook/config")
 async def change_hook_config(request: Asked) -> Response[Any]:
-    world = _as_app(request)
+    world = _with_hook(request)
     asked = await body_of(request, HookConfig)
     if asked.url is not None:
         world.deliveries.url = asked.url
     if asked.secret is not None:
         world.deliveries.secret = asked.secret
-    return answer(_hook(world))
+    if asked.content_type is not None:
+        world.deliveries.content_type = asked.content_type
+    if asked.insecure_ssl is not None:
+        # GitHub takes a number, too, and shows a text.
+        world.deliveries.insecure_ssl = str(asked.insecure_ssl)[0]
+    return answer(world.deliveries.config)
 
 
 @get("/app/hook/deliveries")
 async def list_deliveries(request: Asked) -> Response[Any]:
-    world = _as_app(request)
+    world = _with_hook(request)
     cursor = word(request, "cursor")
     if cursor is not None and not cursor.isdecimal():
         raise Refusal(400, "Invalid cursor")
@@ -177,16 +189,6 @@ def _there(found: Installation | None) -> Installation:
 
 def _shape(world: World, found: Installation) -> Json:
     return shapes.installation(found, world.settings, world.base)
-
-
-def _hook(world: World) -> Json:
-    return {
-        "content_type": "json",
-        "insecure_ssl": "0",
-        "secret": "********",
-        # GitHub shows an empty string while no address is set.
-        "url": world.deliveries.url or "",
-    }
 
 
 def _item(delivery: Delivery) -> Json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from litestar import Response, delete, patch, post
 from litestar.params import FromPath
@@ -12,10 +12,13 @@ from msgspec import Struct, field, to_builtins
 from mayfly.simulator.account_shapes import installation as installation_shape
 from mayfly.simulator.accounts import Installation
 from mayfly.simulator.asking import Asked, answer, body_of
+from mayfly.simulator.deliveries import ContentType
 from mayfly.simulator.jobs import Conclusion
 from mayfly.simulator.refusals import Refusal
 from mayfly.simulator.settings import OwnerType
 from mayfly.simulator.simulation import Simulator
+
+_REGISTERED, _HOOKED = ("permissions", "events"), ("active", "content_type", "insecure_ssl")
 
 
 def simulator_of(request: Asked) -> Simulator:
@@ -69,6 +72,17 @@ class InstallationChange(Struct, frozen=True, kw_only=True, forbid_unknown_field
     suspended: bool | None = None
     permissions: dict[str, str] | None = None
     repositories: list[str] | None = None
+
+
+class AppChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Change how the App is registered and its webhook set up; what is left out stays."""
+
+    permissions: dict[str, str] | None = None
+    """What it asks for; installations keep what they granted."""
+    events: tuple[str, ...] | None = None
+    active: bool | None = None
+    content_type: ContentType | None = None
+    insecure_ssl: Literal["0", "1"] | None = None
 
 
 class RunnerAsked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,6 +160,16 @@ async def create_repository(request: Asked) -> Response[Any]:
 @delete("/_simulator/repositories/{owner:str}/{repo:str}", status_code=204)
 async def delete_repository(request: Asked, owner: FromPath[str], repo: FromPath[str]) -> None:
     simulator_of(request).world.accounts.remove_repository(owner, repo)
+
+
+@patch("/_simulator/app", status_code=204)
+async def change_app(request: Asked) -> None:
+    asked = await body_of(request, AppChange)
+    world = simulator_of(request).world
+    for place, names in ((world, _REGISTERED), (world.deliveries, _HOOKED)):
+        for name in names:
+            if (value := getattr(asked, name)) is not None:
+                setattr(place, name, value)
 
 
 @post("/_simulator/installations")
@@ -262,6 +286,7 @@ ROUTES = [
     create_owner,
     create_repository,
     delete_repository,
+    change_app,
     install,
     change_installation,
     uninstall,

@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -23,8 +24,13 @@ from mayfly.simulator.refusals import not_found
 from mayfly.simulator.settings import Settings
 from mayfly.simulator.signals import Bells
 
+ContentType = Literal["json", "form"]
 Work = Callable[[], Coroutine[Any, Any, None]]
 
+CONTENT_TYPES: dict[ContentType, str] = {
+    "json": "application/json",
+    "form": "application/x-www-form-urlencoded",
+}
 HOOK_ID = 109948940
 KEPT = 100_000
 
@@ -79,6 +85,10 @@ class Deliveries:
     ) -> None:
         self.url = settings.webhook_url
         self.secret = settings.webhook_secret
+        self.content_type: ContentType = "json"
+        self.insecure_ssl = "0"
+        self.active = True
+        """False: nothing is posted, nothing is logged, and there is no configuration to show."""
         self.log: dict[int, Delivery] = {}
         self._settings = settings
         self._mischief = mischief
@@ -89,6 +99,18 @@ class Deliveries:
         self._slots = asyncio.Semaphore(settings.webhook_concurrency)
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def config(self) -> dict[str, object]:
+        """How the webhook is set up; the secret is masked, as GitHub does."""
+        secret = {"secret": "********"} if self.secret else {}
+        return {
+            "content_type": self.content_type,
+            "insecure_ssl": self.insecure_ssl,
+            # GitHub shows an empty string while no address is set.
+            "url": self.url or "",
+            **secret,
+        }
 
     @property
     def pending(self) -> int:
@@ -105,6 +127,8 @@ class Deliveries:
         repository_id: int | None = None,
     ) -> None:
         """Post an event soon; never waits."""
+        if not self.active:
+            return
         action = payload.get("action")
         delivery = Delivery(
             id=next(self._ids),
@@ -187,10 +211,11 @@ class Deliveries:
     async def _attempt(self, delivery: Delivery, *, delay_ms: int = 0) -> None:
         if delay_ms:
             await asyncio.sleep(delay_ms / 1000)
-        headers = self._headers(delivery)
+        body = self._body(delivery)
+        headers = self._headers(delivery, body)
         async with self._slots:
             started = time.monotonic()
-            answer = await self._post(delivery.payload, headers)
+            answer = await self._post(body, headers)
         sent = replace(delivery, request_headers=headers)
         self._record(sent, answer, time.monotonic() - started)
 
@@ -216,17 +241,22 @@ class Deliveries:
             body=reply.text,
         )
 
-    def _headers(self, delivery: Delivery) -> dict[str, str]:
+    def _body(self, delivery: Delivery) -> bytes:
+        if self.content_type == "json":
+            return delivery.payload
+        return urlencode({"payload": delivery.payload}).encode()
+
+    def _headers(self, delivery: Delivery, body: bytes) -> dict[str, str]:
         return {
             "Accept": "*/*",
-            "Content-Type": "application/json",
+            "Content-Type": CONTENT_TYPES[self.content_type],
             "User-Agent": "GitHub-Hookshot/51a0f2c",
             "X-GitHub-Delivery": delivery.guid,
             "X-GitHub-Event": delivery.event,
             "X-GitHub-Hook-ID": str(HOOK_ID),
             "X-GitHub-Hook-Installation-Target-ID": str(self._settings.app_id),
             "X-GitHub-Hook-Installation-Target-Type": "integration",
-            "X-Hub-Signature-256": signature(self.secret, delivery.payload),
+            "X-Hub-Signature-256": signature(self.secret, body),
         }
 
     def _record(self, delivery: Delivery, answer: Answer, duration: float) -> None:

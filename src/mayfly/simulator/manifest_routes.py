@@ -11,7 +11,6 @@ from litestar import Response, post
 from litestar.params import FromPath
 from msgspec import Struct, field
 
-from mayfly.simulator import account_shapes as shapes
 from mayfly.simulator.asking import Asked, answer, word, world_of
 from mayfly.simulator.keys import generate_app_key
 from mayfly.simulator.refusals import not_found, unprocessable
@@ -57,7 +56,7 @@ async def convert(request: Asked, code: FromPath[str]) -> Response[Any]:
     private, world.app_public_key = generate_app_key()
     world.deliveries.url = url
     world.deliveries.secret = secrets.token_hex(20)
-    app = shapes.app(world.settings, len(world.accounts.installations), world.base)
+    app = world.app()
     handed_out = {
         "client_secret": secrets.token_hex(20),
         "webhook_secret": world.deliveries.secret,

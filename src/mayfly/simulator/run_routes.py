@@ -150,7 +150,7 @@ async def create_check_run(
     for name in ("name", "head_sha"):
         if not isinstance(asked.get(name), str):
             raise unprocessable(f'Invalid request.\n\n"{name}" wasn\'t supplied.')
-    app = account_shapes.app(world.settings, len(world.accounts.installations), world.base)
+    app = world.app()
     url = f"{world.base}/repos/{repository.full_name}"
     number = 60_000_001 + len(world.check_runs)
     made = action_shapes.check_run(number, asked, app, url, world.now())

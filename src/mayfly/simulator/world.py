@@ -20,7 +20,7 @@ from mayfly.simulator.jobs import WorkflowJob, WorkflowRun
 from mayfly.simulator.limits import Limits
 from mayfly.simulator.refusals import Refusal
 from mayfly.simulator.runs import Trigger
-from mayfly.simulator.settings import Settings
+from mayfly.simulator.settings import APP_PERMISSIONS, Settings
 from mayfly.simulator.signals import Bells
 from mayfly.simulator.tokens import Tokens, verify_app_token
 from mayfly.simulator.workflows import parse
@@ -55,6 +55,10 @@ class World:
             later=self._later,
         )
         self.app_public_key = settings.app_public_key
+        self.permissions = dict(APP_PERMISSIONS)
+        """What the App asks of owners; an installation may grant less."""
+        self.events: tuple[str, ...] = ("workflow_job",)
+        """What the App subscribes to; events about installations come unasked."""
         self.manifest_codes: dict[str, str | None] = {}
         """Code → the webhook address its manifest names."""
         self.closing = False
@@ -76,6 +80,11 @@ class World:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.deliveries.close()
+
+    def app(self) -> dict[str, object]:
+        """The App as it is registered."""
+        installations = len(self.accounts.installations)
+        return shapes.app(self.settings, self.permissions, self.events, installations, self.base)
 
     def verify_app(self, authorization: str | None) -> None:
         """Accept the App's own token, or raise Refusal."""
@@ -159,8 +168,8 @@ class World:
             "id": HOOK_ID,
             "name": "web",
             "active": True,
-            "events": ["workflow_job"],
-            "config": {"content_type": "json", "insecure_ssl": "0", "url": self.deliveries.url},
+            "events": list(self.events),
+            "config": self.deliveries.config,
             "app_id": self.settings.app_id,
         }
         payload = {"zen": "Favor focus over features.", "hook_id": HOOK_ID, "hook": hook}
@@ -175,6 +184,8 @@ class World:
         installation = self.accounts.installation_for(run.repository)
         # The App hears nothing of repositories it is not installed on, or is suspended from.
         if installation is None or installation.suspended_at is not None:
+            return
+        if "workflow_job" not in self.events:
             return
         self.announce(
             "workflow_job",
