@@ -323,7 +323,7 @@ async def test_two_processes_may_migrate_at_once(path: Path):
         answers = [await process.communicate() for process in processes]
     assert [answer for answer, _ in answers] == [b"open\n", b"open\n"]
     with closing(sqlite3.connect(path)) as file:
-        assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
 
 
 async def test_a_file_that_cannot_be_opened_is_an_answer_and_no_silence(tmp_path: Path):

@@ -20,6 +20,7 @@ from mayfly.engine.plane import ControlPlane
 from mayfly.engine.reconciler import Reconciler
 from mayfly.engine.retries import Retries
 from mayfly.engine.sweeps import Sweeps
+from mayfly.engine.versions import Versions
 from mayfly.github.app import open_github
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
@@ -103,6 +104,9 @@ def connected(
     orphans = Orphans(
         ledger=ledger, github=github, news=news, telemetry=telemetry, clock=clock, prefix=prefix
     )
+    versions = Versions(
+        ledger=ledger, github=github, news=news, telemetry=telemetry, clock=clock, prefix=prefix
+    )
     reconciler = Reconciler(
         ledger=ledger,
         github=github,
@@ -112,7 +116,7 @@ def connected(
         telemetry=telemetry,
         deadlines=deadlines,
         clock=clock,
-        duties=(log, sweeps, orphans),
+        duties=(log, sweeps, orphans, versions),
     )
     return Stages(
         admission,
@@ -120,7 +124,7 @@ def connected(
         intake,
         claims,
         reconciler,
-        Explanations(ledger, pools),
+        Explanations(ledger, pools, versions.outlook),
         Retries(ledger, aftermath, news),
     )
 
