@@ -12,6 +12,7 @@ from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.demand import DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
 from mayfly.model.protocol import ClaimOrder, Granted, Order, Outcome
+from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository, Runs
 from mayfly.model.requests import Dead, Message, Waiting
 from mayfly.model.runners import (
@@ -186,6 +187,12 @@ class Ledger(Protocol):
     async def log_read(self, position: LogPosition) -> None:
         """Everything in the log up to here is in the ledger. Never moves back."""
 
+    async def offered(self, version: Version) -> None:
+        """GitHub offers this version of the runner; the first time is kept. Idempotent."""
+
+    async def releases(self) -> list[Release]:
+        """What GitHub has offered so far, by version."""
+
     async def repositories(self, since: datetime) -> list[Repository]:
         """Those with an admitted job heard of since then, by installation and name."""
 
@@ -261,6 +268,9 @@ class GitHub(Protocol):
 
     async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
         """Every self-hosted runner registered at one scope, all pages."""
+
+    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
+        """The newest version of the runner GitHub offers to a scope; None: it offers none."""
 
     def deliveries(self) -> AsyncIterator[Attempt]:
         """The App's delivery log, newest first, a call for each page of 100 as it is needed."""

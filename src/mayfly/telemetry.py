@@ -166,6 +166,11 @@ class Telemetry:
             self._pool_open.labels(name).set(use.open)
             self._pool_stalled.labels(name).set(stalls.count(name))
 
+    def versions_seen(self, days: Mapping[str, float]) -> None:
+        """The days GitHub's runner on some machine of each pool will still do; others: unknown."""
+        for name in self._pools:
+            self._version_days_left.labels(name).set(days.get(name, math.nan))
+
     def pools_unseen(self) -> None:
         """The ledger did not answer: no figure is better than an old one."""
         for gauge in self._of_pools:
@@ -260,6 +265,11 @@ class Telemetry:
         self._pool_stalled = self._gauge(
             "mayfly_pool_stalled_groups", "Demand groups that are tried once an hour only."
         )
+        self._version_days_left = self._gauge(
+            "mayfly_runner_version_days_left",
+            "Days until GitHub gives a runner of the oldest version in a pool no jobs any more.",
+        )
+        self.versions_seen({})
         self._of_pools = (self._pool_used, self._pool_queued, self._pool_open, self._pool_stalled)
 
     def _counter(self, name: str, text: str, values: Mapping[str, Iterable[str]]) -> Counter:

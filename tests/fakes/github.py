@@ -9,6 +9,7 @@ from mayfly.model.access import Scope
 from mayfly.model.deliveries import Attempt
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, MayflyError, RefusalKind
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
+from mayfly.model.releases import Version
 from mayfly.model.repositories import Repository, Run, Runs
 from mayfly.model.runners import GitHubRunner, Minted, Sighting
 
@@ -38,6 +39,8 @@ class FakeGitHub:
         """The repositories of all installations."""
         self.open_runs: dict[tuple[str, str], list[Run]] = {}
         """By `owner/repository` and status, newest first."""
+        self.newest: Version | None = None
+        """The release GitHub offers."""
         self._failures: defaultdict[str, list[_Failure]] = defaultdict(list)
         self._gates: dict[str, asyncio.Event] = {}
         self._asked: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -62,6 +65,10 @@ class FakeGitHub:
 
     def release(self, verb: str) -> None:
         self._gates.pop(verb).set()
+
+    def connect(self, name: str, version: Version) -> None:
+        """The runner is online, and says which version it is."""
+        self.registered[name] = self.registered[name]._replace(status="online", version=version)
 
     def start_job_on(self, name: str) -> None:
         """The runner has a job: deleting it answers 422."""
@@ -120,6 +127,10 @@ class FakeGitHub:
     async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
         self._end(await self._begin("runners_of", scope))
         return list(self.registered.values())
+
+    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
+        self._end(await self._begin("newest_release", scope))
+        return self.newest
 
     async def deliveries(self) -> AsyncIterator[Attempt]:
         for first in range(0, len(self.log) or 1, _PAGE):

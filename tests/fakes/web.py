@@ -179,7 +179,7 @@ async def world(
             github=FakeGitHub(),
             intake=cast("Intake", intake),
             claims=cast("Claims", claims),
-            explanations=Explanations(real_ledger, POOLS),
+            explanations=Explanations(real_ledger, POOLS, lambda _: None),
             retries=Retries(real_ledger, Aftermath(doorbells, news, telemetry, clock), news),
             news=news,
         )

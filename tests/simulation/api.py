@@ -10,6 +10,7 @@ from mayfly.model.access import Scope
 from mayfly.model.deliveries import Attempt
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited, RefusalKind
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
+from mayfly.model.releases import Version
 from mayfly.model.repositories import Repository, Runs
 from mayfly.model.runners import GitHubRunner, Minted, Sighting
 from tests.simulation.accounts import Access, Accounts
@@ -26,6 +27,7 @@ TIME_OUT_SECONDS = 20.0
 LATE_SECONDS = 40.0
 """A mint can take effect so long after its caller has given up."""
 PAGE = 100
+OFFERED = Version(2, 336, 0)
 
 
 class GitHubWorld(NamedTuple):
@@ -112,6 +114,9 @@ class Api:
 
     async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
         return await self._ask("runners_of", installation, lambda: self._world.runners.at(scope))
+
+    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
+        return await self._ask("newest_release", installation, lambda: OFFERED)
 
     async def deliveries(self) -> AsyncIterator[Attempt]:
         attempts = await self._ask("deliveries", None, self._world.deliveries.newest_first)

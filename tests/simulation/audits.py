@@ -34,6 +34,8 @@ class Audit:
         self._complain = complain
         self._recount = Recount(tables, pools, complain)
         self.transactions = 0
+        self.on_claim: Callable[[Claim | None, Claim], object] = lambda old, new: None
+        """Told of every change of a claim, with the counters already moved."""
         tables.watch = self._transaction
 
     def _transaction(self) -> None:
@@ -49,6 +51,7 @@ class Audit:
             if claim_after is not None:
                 self._claim(claim, claim_after)
                 self._watched(claim_after)
+                self.on_claim(claim, claim_after)
 
     def _name(self, old: Registration | None, new: Registration | None) -> None:
         if new is not None:

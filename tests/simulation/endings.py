@@ -1,6 +1,7 @@
 """Endings: what must be true of a world some time after its faults have ended."""
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import NamedTuple
 
 from mayfly.model.access import Admitted
@@ -12,15 +13,27 @@ from tests.simulation.accounts import Owner
 from tests.simulation.jobs import Job
 from tests.simulation.world import World
 
-REST = "left over"
+
+class Left(Enum):
+    """What kind of thing is left when all should be over."""
+
+    LOST = "an admitted job that is not served"
+    LEAKED = "a runner at GitHub without a live claim"
+    UNPROVEN = "a name on the worklist"
+    OPEN = "a row of a job that is over at GitHub"
+    REST = "something that may still be at work"
 
 
 class Unfinished(NamedTuple):
     """Something that is not as it should be when all is over."""
 
-    kind: str
-    """`lost`, `leaked`, or what else is left over."""
-    sentence: str
+    kind: Left
+    subject: str
+    state: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.subject} {self.state}"
 
 
 def unfinished(world: World) -> list[Unfinished]:
@@ -51,9 +64,10 @@ def _jobs(world: World) -> Iterator[Unfinished]:
         if job.over or not job.repository.owner.reachable:
             continue
         if job.state is not JobState.QUEUED:
-            yield Unfinished(REST, f"job {job} is {job.state.word} at GitHub")
+            yield Unfinished(Left.REST, f"job {job}", f"is {job.state.word} at GitHub")
         elif world.verdicts.admitted(job) and not truly_stalled(world, job):
-            yield Unfinished("lost", f"job {job} is queued at GitHub, admitted and not served")
+            state = "is queued at GitHub, admitted and not served"
+            yield Unfinished(Left.LOST, f"job {job}", state)
 
 
 def truly_stalled(world: World, job: Job) -> bool:
@@ -77,23 +91,27 @@ def _registrations(world: World) -> Iterator[Unfinished]:
         claim = claims.get(ClaimId(runner.name.split("-")[1]))
         if not world.accounts.owner_of(runner.installation).reachable:
             continue
+        subject = f"runner {runner.name}"
         if claim is not None and claim.live:
-            yield Unfinished(REST, f"runner {runner.name} is registered, its claim {claim.state}")
+            yield Unfinished(Left.REST, subject, f"is registered, its claim {claim.state}")
         else:
-            yield Unfinished("leaked", f"runner {runner.name} is registered without a live claim")
+            yield Unfinished(Left.LEAKED, subject, "is registered without a live claim")
 
 
 def _names(world: World) -> Iterator[Unfinished]:
     for name, registration in world.database.tables._registrations.items():
         claim = world.database.tables._claims.get(registration.claim)
         if claim is None or _owner(world, claim.owner).reachable:
-            yield Unfinished(REST, f"name {name} is not proven gone: {registration}")
+            current = claim and claim.live and registration.generation == claim.generation
+            kind = Left.REST if current else Left.UNPROVEN
+            yield Unfinished(kind, f"name {name}", f"is not proven gone: {registration}")
 
 
 def _claims(world: World) -> Iterator[Unfinished]:
     for claim in world.database.tables._claims.values():
         if claim.live and _owner(world, claim.owner).reachable:
-            yield Unfinished(REST, f"claim {claim.id} is {claim.state} on {claim.machine}")
+            state = f"is {claim.state} on {claim.machine}"
+            yield Unfinished(Left.REST, f"claim {claim.id}", state)
 
 
 def _rows(world: World) -> Iterator[Unfinished]:
@@ -103,7 +121,7 @@ def _rows(world: World) -> Iterator[Unfinished]:
         if row.state is JobState.COMPLETED or not isinstance(row.decision, Admitted):
             continue
         if job.over and job.repository.owner.reachable:
-            yield Unfinished(REST, f"row {key} is {row.state.word}, over at GitHub")
+            yield Unfinished(Left.OPEN, f"row {job}", f"is {row.state.word}, over at GitHub")
 
 
 def _configs(world: World) -> Iterator[str]:

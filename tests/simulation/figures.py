@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tests.simulation.endings import Left
 from tests.simulation.world import World
 
 
@@ -47,15 +48,15 @@ class Figures:
         return waits[min(len(waits) - 1, int(share * len(waits)))] if waits else 0.0
 
 
-def figures_of(world: World, kinds: list[str]) -> Figures:
+def figures_of(world: World, kinds: list[Left]) -> Figures:
     """Those of one world; `kinds` of what was unfinished at its end."""
     return Figures(
         worlds=1,
         jobs=len(world.jobs.every),
         hours=world.clock.seconds() / 3600,
         transactions=world.audit.transactions,
-        lost=kinds.count("lost"),
-        leaked=kinds.count("leaked"),
+        lost=kinds.count(Left.LOST),
+        leaked=kinds.count(Left.LEAKED),
         past_the_guard=len(world.verdicts.past_the_guard),
         unguarded=len(world.verdicts.unguarded),
         wrongly_denied=len(world.verdicts.wrongly_denied),

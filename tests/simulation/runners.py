@@ -6,11 +6,13 @@ from itertools import count
 from random import Random
 
 from mayfly.model.jobs import InstallationId
+from mayfly.model.releases import Version
 from mayfly.model.runners import GitHubRunner, Minted
 from tests.simulation.faults import Faults
 from tests.simulation.jobs import IN_PROGRESS, QUEUED, Job, Jobs
 from tests.simulation.journal import Journal
 
+VERSION = Version(2, 330, 0)
 UNUSED_SECONDS = 24 * 3600.0
 """After so long GitHub removes a runner nobody used."""
 MISSED_SECONDS = 600.0
@@ -185,6 +187,6 @@ class Runners:
 
 def _shown(runner: Runner) -> GitHubRunner:
     status = "online" if runner.online else "offline"
-    return GitHubRunner(
-        runner.id, runner.name, status, runner.job is not None, tuple(sorted(runner.labels))
-    )
+    version = VERSION if runner.used else None
+    labels = tuple(sorted(runner.labels))
+    return GitHubRunner(runner.id, runner.name, status, runner.job is not None, labels, version)

@@ -91,12 +91,13 @@ async def _settled(world: World) -> list[Unfinished]:
     deadline = world.clock.seconds() + 60.0 * world.plan.calm_minutes + _backlog(world)
     if any(undiscovered(world, job) for job in world.jobs.queued):
         deadline += SWEEP_SECONDS
-    looks, overdue = 0, Overdue(world)
+    left, looks, overdue = unfinished(world), 0, Overdue(world)
     while looks < LOOKS_AT_REST and world.clock.seconds() < deadline:
         await asyncio.sleep(LOOK_SECONDS)
-        overdue.look()
-        looks = 0 if unfinished(world) else looks + 1
-    return unfinished(world)
+        left = unfinished(world)
+        overdue.look(left)
+        looks = 0 if left else looks + 1
+    return left
 
 
 def _backlog(world: World) -> float:

@@ -4,7 +4,9 @@ import asyncio
 
 import msgspec
 
-from mayfly.model.runners import ClaimId, ClaimState
+from mayfly.model.jobs import JobState
+from mayfly.model.runners import ClaimId, ClaimState, Registration
+from tests.simulation.jobs import Job
 from tests.simulation.plans import Plan, drawn
 from tests.simulation.running import Scene, Verdict, run
 from tests.simulation.scenes import Stage, pool_of
@@ -74,6 +76,72 @@ def test_a_job_nobody_serves_is_found():
         Stage(world).push(30.0)
 
     assert "admitted and not served" in _after(scene)
+
+
+LONG = msgspec.structs.replace(ONE_POOL, calm_minutes=70.0)
+FOR_EVER = 1e9
+
+
+def _write(world: World, job: Job, state: JobState) -> None:
+    """The ledger believes this of the job, and never asks."""
+    tables = world.database.tables
+    row = tables._jobs[job.key]
+    believed = msgspec.structs.replace(row.event, state=state)
+    tables._jobs[job.key] = msgspec.structs.replace(row, event=believed, due_at=FOR_EVER)
+
+
+def test_a_job_that_waits_beside_a_free_machine_is_found_after_half_an_hour():
+    async def scene(world: World) -> None:
+        world.runners.paused_until = FOR_EVER
+        (job,) = Stage(world).push(30.0).jobs
+        await asyncio.sleep(60.0)
+        _write(world, job, JobState.COMPLETED)
+        await asyncio.sleep(600.0)  # until its runner was not needed any more
+
+    assert "waits, and a slot and a machine are free for it" in _after(scene, LONG)
+
+
+def test_a_runner_without_a_claim_is_found_before_the_calm_is_over():
+    async def scene(world: World) -> None:
+        owner = world.accounts.owners[0]
+        world.runners.register("repos/octo/hello", "mayfly-x-1", ["linux"], owner.installation)
+
+    assert "for 55 min runner mayfly-x-1 is registered" in _after(scene, LONG)
+    assert "min runner" not in _after(scene), "it may be repaired before"
+
+
+def test_a_name_that_stays_on_the_worklist_is_found():
+    async def scene(world: World) -> None:
+        Stage(world).push(30.0)
+        await asyncio.sleep(120.0)
+        claim = next(iter(world.database.tables._claims))
+        name = Registration(name="n", claim=claim, generation=1, next_look_at=FOR_EVER)
+        world.database.tables._registrations["n"] = name
+
+    assert "for 55 min name n is not proven gone" in _after(scene, LONG)
+
+
+def test_a_row_that_stays_open_is_found():
+    async def scene(world: World) -> None:
+        (job,) = Stage(world).push(30.0).jobs
+        await asyncio.sleep(120.0)
+        _write(world, job, JobState.IN_PROGRESS)
+
+    assert "min row 1002.1 is in_progress, over at GitHub" in _after(scene, LONG)
+
+
+def test_a_live_claim_for_no_job_is_found():
+    async def scene(world: World) -> None:
+        Stage(world).push(30.0)
+        await asyncio.sleep(120.0)
+        tables = world.database.tables
+        done = next(iter(tables._claims.values()))
+        busy = msgspec.structs.replace(
+            done, state=ClaimState.BUSY, heard_at=FOR_EVER, due_at=None, registrations=0
+        )
+        tables._claims[done.id] = busy
+
+    assert "more live claims than jobs queued and running" in _after(scene, LONG)
 
 
 def test_a_refused_job_that_passes_a_guard_is_found():

@@ -119,6 +119,22 @@ async def test_downloads_and_registration_tokens_are_offered(github: Client, run
     assert token.json()["token"]
 
 
+@BOTH
+async def test_another_release_is_offered_when_it_is_out(github: Client, runners: str) -> None:
+    await github.control("PUT", "/release", json={"version": "2.337.1"})
+    for offered in (await github.repo("GET", f"{runners}/downloads")).json():
+        assert offered["filename"].endswith("-2.337.1.tar.gz")
+        assert "/v2.337.1/" in offered["download_url"]
+
+
+async def test_a_runner_shows_its_version_once_it_has_connected(github: Client) -> None:
+    minted = await github.repo("POST", f"{RUNNERS}/generate-jitconfig", json=asked("one"))
+    assert minted.json()["runner"]["version"] is None
+    github.sim.add_runner("octo-org", "octo-repo", "online", ("self-hosted", "linux"))
+    listed = (await github.repo("GET", RUNNERS)).json()["runners"]
+    assert [(r["name"], r["version"]) for r in listed] == [("one", None), ("online", "2.336.0")]
+
+
 async def test_runner_groups_are_listed_created_and_used(github: Client) -> None:
     groups = "/orgs/octo-org/actions/runner-groups"
     made = await github.repo("POST", groups, json={"name": "team"})

@@ -6,7 +6,8 @@ from mayfly.engine.explanations import Explanations
 from mayfly.model.errors import GitHubRefused, NotFound, RefusalKind
 from mayfly.model.jobs import WorkflowJob
 from mayfly.model.protocol import Outcome
-from tests.fakes.engine import Engine
+from mayfly.model.releases import Outlook, Version
+from tests.fakes.engine import POOLS, Engine
 from tests.fakes.factories import (
     claimed,
     completed_job,
@@ -123,8 +124,40 @@ async def test_a_full_pool_is_named(engine: Engine):
 
 async def test_a_pool_that_is_gone_from_the_settings_is_named(engine: Engine):
     await engine.ledger.record([queued_job(1)])
-    answer = await Explanations(engine.ledger, ()).explain(1)
+    answer = await Explanations(engine.ledger, (), lambda _: None).explain(1)
     assert answer.summary == "waiting, but pool 'linux' is not in mayfly.toml any more"
+
+
+def told(engine: Engine, days: float) -> Explanations:
+    """What is said while pool linux has a machine whose version will do for so many days."""
+    outlook = Outlook(days, "board-1", Version(2, 330, 0), Version(2, 336, 0))
+    return Explanations(engine.ledger, POOLS, {"linux": outlook}.get)
+
+
+OUTDATED = "machine board-1 runs version 2.330.0 of GitHub's runner, and GitHub gives it no jobs"
+
+
+async def test_a_version_that_is_refused_is_named_as_a_reason_to_wait(engine: Engine):
+    await engine.ledger.record([queued_job(1)])
+    await claimed(engine.ledger)
+    answer = await told(engine, 0.0).explain(1)
+    why = f"{OUTDATED} any more; install 2.336.0"
+    assert answer.summary == f"a runner for it is being made; {why}"
+    assert why in answer.facts
+
+
+async def test_a_version_that_is_refused_soon_is_a_fact(engine: Engine):
+    await engine.ledger.record([queued_job(1)])
+    answer = await told(engine, 9.5).explain(1)
+    assert answer.summary == "waiting for an executor of pool linux to take it; is one running?"
+    assert f"{OUTDATED} after 10 more day(s); install 2.336.0" in answer.facts
+
+
+async def test_a_version_that_will_do_and_those_of_other_pools_are_not_mentioned(engine: Engine):
+    await engine.ledger.record([queued_job(1)])
+    assert "machine" not in str((await told(engine, 10.1).explain(1)).facts)
+    await engine.ledger.record([queued_job(1, labels=("self-hosted", "arm64"), attempt=2)])
+    assert "machine" not in str((await told(engine, 0.0).explain(1)).facts)
 
 
 async def test_a_running_job_names_its_machine(engine: Engine):

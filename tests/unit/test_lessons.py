@@ -15,6 +15,7 @@ from mayfly.model.errors import GitHubRefused, RefusalKind
 from mayfly.model.jobs import JobState
 from mayfly.model.pools import Pool
 from mayfly.model.protocol import FinishOrder, Order, Outcome, Registered
+from mayfly.model.releases import Version
 from mayfly.model.runners import Claim, ClaimId, ClaimState
 from tests.fakes.clocks import NOON, TURN
 from tests.fakes.engine import Engine, opened_engine
@@ -257,6 +258,27 @@ async def test_no_job_is_left_without_an_explanation(
     assert len(answer.summary.split()) >= 3
     assert answer.summary.startswith("refused: ") is not admitted
     assert answer.facts
+
+
+async def test_a_version_is_told_before_github_refuses_it_and_named_when_a_job_waits(
+    engine: Engine,
+):
+    await engine.reconciler.turn()
+    await engine.ledger.offered(Version(2, 336, 0))
+    engine.github.newest = Version(2, 336, 0)
+    engine.clock.advance(25 * 24 * HOUR)
+    await engine.ledger.record([queued_job(1)])
+    _, name = await registered(engine, "board-1")
+    engine.github.connect(name, Version(2, 330, 0))
+    await engine.ledger.record([running_job(1, runner=name)])
+    await turns(engine, 1)
+    assert "runner.outdated" in await engine.heard()
+    await engine.ledger.record([queued_job(2)])
+    answer = await engine.explanations.explain(2)
+    (told,) = [fact for fact in answer.facts if "board-1" in fact]
+    assert "no jobs after 5 more day(s)" in told
+    engine.clock.advance(5 * 24 * HOUR)
+    assert told.partition(",")[0] in (await engine.explanations.explain(2)).summary
 
 
 def test_no_program_on_a_runners_machine_has_a_use_for_the_apps_key():

@@ -209,6 +209,10 @@ async def test_the_groups_trouble_and_every_counter_are_as_they_were(ledger: Led
     assert recount.wrong == ()
 
 
+async def test_no_release_has_been_seen_yet(ledger: Ledger):
+    assert await ledger.releases() == []
+
+
 async def test_ledger_time_goes_on_and_the_log_was_not_read_yet(ledger: Ledger):
     assert await ledger.log_position() is None
     assert await pass_time(ledger, ManualClock(), 0) == SECONDS

@@ -21,6 +21,7 @@ from mayfly.engine.plane import ControlPlane
 from mayfly.engine.reconciler import Reconciler
 from mayfly.engine.retries import Retries
 from mayfly.engine.sweeps import Sweeps
+from mayfly.engine.versions import Versions
 from mayfly.github.app import open_github
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
@@ -113,6 +114,9 @@ def connected(
     orphans = Orphans(
         ledger=ledger, github=github, news=news, telemetry=telemetry, clock=clock, prefix=prefix
     )
+    versions = Versions(
+        ledger=ledger, github=github, news=news, telemetry=telemetry, clock=clock, prefix=prefix
+    )
     reconciler = Reconciler(
         ledger=ledger,
         github=github,
@@ -122,7 +126,7 @@ def connected(
         telemetry=telemetry,
         deadlines=deadlines,
         clock=clock,
-        duties=(log, sweeps, orphans, PendingChecks(ledger, intake.decide_again)),
+        duties=(log, sweeps, orphans, versions, PendingChecks(ledger, intake.decide_again)),
     )
     return Stages(
         admission,
@@ -130,7 +134,7 @@ def connected(
         intake,
         claims,
         reconciler,
-        Explanations(ledger, pools),
+        Explanations(ledger, pools, versions.outlook),
         Retries(ledger, aftermath, news),
     )
 

@@ -1,5 +1,7 @@
 """Explanations: why a job waits, was refused, or got the runner it got."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from mayfly.model.access import Refused
@@ -8,6 +10,7 @@ from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
+from mayfly.model.releases import Outlook
 from mayfly.ports import Ledger
 
 
@@ -25,11 +28,17 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanations:
-    """Answers from the ledger alone."""
+    """Answers from the ledger, and from what is known of the pool's runners; asks nobody."""
 
-    def __init__(self, ledger: Ledger, pools: tuple[Pool, ...]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        pools: tuple[Pool, ...],
+        outlook: Callable[[str], Outlook | None],
+    ) -> None:
         self._ledger = ledger
         self._pools = {pool.name: pool for pool in pools}
+        self._outlook = outlook
 
     async def explain(self, job_id: int) -> Explanation:
         """The newest attempt of a job; NotFound when the ledger has none."""
@@ -83,11 +92,17 @@ class Explanations:
             f"pool {pool.name}: {use.used} of {pool.max} runners in use, {use.open} to be made",
             f"its group: {group.queued} queued, {group.supply} runner(s) on the way",
         ]
+        outlook = self._outlook(pool_name)
+        if outlook is not None and outlook.outdated:
+            facts.append(outlook.sentence)
         if (stall := _stall(job, group)) is not None:
             return stall, facts
         if group.fails:
             facts.append(f"runners that failed in a row: {group.fails}; the last: {group.trouble}")
-        return _bottleneck(ahead, pool, use, group), facts
+        summary = _bottleneck(ahead, pool, use, group)
+        if outlook is not None and outlook.refused:
+            summary = f"{summary}; {outlook.sentence}"
+        return summary, facts
 
     async def _began(self, job: WorkflowJob) -> str:
         event = job.event

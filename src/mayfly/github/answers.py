@@ -8,6 +8,7 @@ import msgspec
 from mayfly.github.records import Id, Time
 from mayfly.model.errors import GitHubUnreachable
 from mayfly.model.jobs import InstallationId
+from mayfly.model.releases import version_in
 from mayfly.model.repositories import Run
 from mayfly.model.runners import GitHubRunner
 
@@ -163,12 +164,21 @@ class RunnerRecord(msgspec.Struct, frozen=True, kw_only=True):
     status: str = ""
     busy: bool = False
     labels: tuple[Label, ...] = ()
+    version: str | None = None
 
     @property
     def runner(self) -> GitHubRunner:
         """The same, as the port says it."""
         labels = tuple(label.name for label in self.labels)
-        return GitHubRunner(self.id, self.name, self.status, self.busy, labels)
+        version = version_in(self.version or "")
+        return GitHubRunner(self.id, self.name, self.status, self.busy, labels, version)
+
+
+class RunnerApplication(msgspec.Struct, frozen=True, kw_only=True):
+    """The runner's program for one kind of machine, as GitHub offers it."""
+
+    filename: str
+    """As in `actions-runner-linux-x64-2.330.0.tar.gz`."""
 
 
 class JitConfig(msgspec.Struct, frozen=True, kw_only=True):

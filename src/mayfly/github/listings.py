@@ -7,13 +7,21 @@ import structlog
 
 from mayfly.github import addresses
 from mayfly.github.addresses import Address
-from mayfly.github.answers import Installation, RepositoryRecord, RunnerRecord, RunRecord, read
+from mayfly.github.answers import (
+    Installation,
+    RepositoryRecord,
+    RunnerApplication,
+    RunnerRecord,
+    RunRecord,
+    read,
+)
 from mayfly.github.calls import Request
 from mayfly.github.refusals import Asked
 from mayfly.github.sessions import PAGE, Sessions
 from mayfly.model.access import Scope
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited
 from mayfly.model.jobs import InstallationId
+from mayfly.model.releases import Version, version_in
 from mayfly.model.repositories import Repository, Run, Runs
 from mayfly.model.runners import GitHubRunner
 
@@ -75,6 +83,17 @@ class Listings:
         request = Request("GET", f"{address.path}/actions/runners", asked, query=query)
         async for item in self._sessions.pages(installation, request, "runners"):
             yield read(item, RunnerRecord, asked.what).runner
+
+    async def newest_release(
+        self, installation: InstallationId, address: Address
+    ) -> Version | None:
+        """The newest version of the runner that is offered there, whatever the machine."""
+        asked = address.asked("list the releases of the runner")
+        request = Request("GET", f"{address.path}/actions/runners/downloads", asked)
+        answer = await self._sessions.ask(installation, request)
+        offered = read(answer.data, list[RunnerApplication], asked.what)
+        versions = (version_in(application.filename) for application in offered)
+        return max(filter(None, versions), default=None)
 
     async def runs(self, repository: Repository, status: str, etag: str | None) -> Runs | None:
         """The newest of a status; None when they are as they were at `etag`."""

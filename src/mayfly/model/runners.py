@@ -8,6 +8,7 @@ import msgspec
 
 from mayfly.model.errors import StaleClaim
 from mayfly.model.jobs import GroupId, JobKey
+from mayfly.model.releases import Version
 
 ClaimId = NewType("ClaimId", str)
 
@@ -188,6 +189,8 @@ class GitHubRunner(NamedTuple):
     status: str
     busy: bool
     labels: tuple[str, ...]
+    version: Version | None = None
+    """None before the runner has connected for the first time."""
 
 
 def runner_name(prefix: str, claim: ClaimId, generation: int) -> str:

@@ -126,6 +126,7 @@ def runner(found: Runner) -> Json:
         "ephemeral": found.ephemeral,
         "runner_group_id": found.group_id,
         "labels": [_label(number, name) for number, name in enumerate(found.labels, 1)],
+        "version": found.version,
     }
 
 

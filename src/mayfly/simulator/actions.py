@@ -37,7 +37,7 @@ class Actions:
         later: Later,
     ) -> None:
         self.runs = Runs()
-        self.runners = Runners()
+        self.runners = Runners(settings.runner_version)
         self.held = False
         """True: no job is given to a runner until it is released."""
         self.held_jobs: set[int] = set()

@@ -57,6 +57,12 @@ class OdditiesAsked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reuse_job_ids: bool
 
 
+class ReleaseAsked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The version of the runner GitHub offers."""
+
+    version: str
+
+
 @get("/_simulator/state")
 async def state(request: Asked) -> Response[Any]:
     simulator = simulator_of(request)
@@ -227,6 +233,12 @@ async def oddities(request: Asked) -> None:
     simulator_of(request).world.actions.reuse_job_ids = asked.reuse_job_ids
 
 
+@put("/_simulator/release", status_code=204)
+async def release(request: Asked) -> None:
+    asked = await body_of(request, ReleaseAsked)
+    simulator_of(request).offer(asked.version)
+
+
 @post("/_simulator/events", status_code=202)
 async def send_event(request: Asked) -> Response[Any]:
     """Deliver any payload, signed like the rest."""
@@ -280,6 +292,7 @@ ROUTES = [
     webhook,
     limits,
     oddities,
+    release,
     send_event,
     redeliver,
     delivery,

@@ -15,8 +15,6 @@ from mayfly.simulator.account_shapes import Json, moment
 from mayfly.simulator.asking import Asked, answer, authorization, body_of, paged, word, world_of
 from mayfly.simulator.runners import Scope
 
-RUNNER_VERSION = "2.336.0"
-
 
 class JitAsked(Struct, frozen=True, kw_only=True):
     """The body of a JIT config request."""
@@ -80,17 +78,18 @@ def _registration_token(request: Asked) -> Response[Any]:
     return answer({"token": value, "expires_at": moment(expires)}, 201)
 
 
-def _downloads() -> Response[Any]:
-    return answer([_application(arch) for arch in ("x64", "arm64")])
+def _downloads(request: Asked) -> Response[Any]:
+    newest = world_of(request).newest_release
+    return answer([_application(arch, newest) for arch in ("x64", "arm64")])
 
 
-def _application(architecture: str) -> Json:
-    filename = f"actions-runner-linux-{architecture}-{RUNNER_VERSION}.tar.gz"
+def _application(architecture: str, version: str) -> Json:
+    filename = f"actions-runner-linux-{architecture}-{version}.tar.gz"
     releases = "https://github.com/actions/runner/releases/download"
     return {
         "os": "linux",
         "architecture": architecture,
-        "download_url": f"{releases}/v{RUNNER_VERSION}/{filename}",
+        "download_url": f"{releases}/v{version}/{filename}",
         "filename": filename,
         "sha256_checksum": "0" * 64,
     }
@@ -141,13 +140,13 @@ async def repository_downloads(
     request: Asked, owner: FromPath[str], repo: FromPath[str]
 ) -> Response[Any]:
     _repository(request, owner, repo, access.RUNNERS_READ)
-    return _downloads()
+    return _downloads(request)
 
 
 @get("/orgs/{org:str}/actions/runners/downloads")
 async def organization_downloads(request: Asked, org: FromPath[str]) -> Response[Any]:
     _organization(request, org, access.ORG_RUNNERS_READ)
-    return _downloads()
+    return _downloads(request)
 
 
 @post("/repos/{owner:str}/{repo:str}/actions/runners/generate-jitconfig")

@@ -55,6 +55,8 @@ class Runner(Struct, frozen=True, kw_only=True):
     ephemeral: bool = True
     virtual: Virtual | None = None
     status: Literal["online", "offline"] = "offline"
+    version: str | None = None
+    """None until its process has connected."""
     job: int | None = None
     """The uid of the job given to it; the job is queued until the runner has acquired it."""
 
@@ -97,7 +99,9 @@ def covers(runner_labels: Iterable[str], job_labels: Iterable[str]) -> bool:
 class Runners:
     """All registrations, with the session behind each."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str) -> None:
+        self.version = version
+        """Of the runner's program, wherever it runs."""
         self.all: dict[int, Runner] = {}
         self.sessions: dict[int, Session] = {}
         self.groups: dict[tuple[str, int], RunnerGroup] = {}
@@ -134,6 +138,7 @@ class Runners:
             virtual=virtual,
             ephemeral=ephemeral,
             status="online" if virtual else "offline",
+            version=self.version if virtual else None,
         )
         session = Session(registration=secrets.token_urlsafe(32))
         self.all[runner.id] = runner
@@ -152,7 +157,7 @@ class Runners:
         session.token = secrets.token_urlsafe(32)
         session.seen = now
         self._by_session[session.token] = runner_id
-        return self.change(runner_id, status="online"), session.token
+        return self.change(runner_id, status="online", version=self.version), session.token
 
     def of_session(self, token: str) -> Runner:
         """The runner behind a session; raises Refusal 404 once it is de-registered."""

@@ -57,6 +57,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     assignment: Literal["oldest-runner", "random"] = "oldest-runner"
     reuse_job_ids: bool = False
     """True: a re-run keeps the job's id, an oddity seen in the field."""
+    runner_version: str = "2.336.0"
+    """What runners say they are, and the newest release until another is offered."""
     token_seconds: int = 3600
     rate_limit: int = 5000
     secondary_points_per_minute: int | None = None

@@ -192,6 +192,10 @@ class Simulator:
     def faults(self, faults: Faults) -> None:
         self.world.mischief = Mischief(faults)
 
+    def offer(self, version: str) -> None:
+        """Offer another version of the runner; what runs stays as it is."""
+        self.world.newest_release = version
+
     def set_webhook(
         self, url: str | None, secret: str | None = None, *, ping: bool = False
     ) -> None:

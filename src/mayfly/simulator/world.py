@@ -38,6 +38,8 @@ class World:
     ) -> None:
         self.now = now
         self.settings = settings
+        self.newest_release = settings.runner_version
+        """What GitHub offers for download."""
         self.base = settings.public_url or base
         self.bells = Bells()
         self.accounts = Accounts()

@@ -12,6 +12,7 @@ from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound, StaleClaim
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
 from mayfly.model.protocol import ClaimOrder, Order, Outcome
+from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration, RunKey, Sighting
 from mayfly.ports import Clock
@@ -145,6 +146,13 @@ class TransactionalLedger:
                 tables.put_clock(clock._replace(log_position=position))
 
         await self._transactions.write(step)
+
+    async def offered(self, version: Version) -> None:
+        release = Release(version, self._clock.now())
+        await self._transactions.write(lambda tables: tables.add_release(release))
+
+    async def releases(self) -> list[Release]:
+        return await self._transactions.read(lambda tables: tables.releases())
 
     async def repositories(self, since: datetime) -> list[Repository]:
         return await self._transactions.read(lambda tables: tables.repositories(since))

@@ -11,6 +11,7 @@ from mayfly.model.access import Scope
 from mayfly.model.changes import PoolUse
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, JobState, WorkflowJob
+from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration
 from mayfly.store.tables import ClockRow, Counts, MachineRow
@@ -31,6 +32,7 @@ class MemoryTables:
         self._keys: dict[str, ClaimId] = {}
         self._registrations: dict[str, Registration] = {}
         self._machines: dict[str, MachineRow] = {}
+        self._releases: dict[Version, Release] = {}
         self._journal: list[tuple[dict[Any, Any], Any, Any]] = []
 
     def keep(self) -> None:
@@ -358,6 +360,13 @@ class MemoryTables:
         for machine, row in list(self._machines.items()):
             if row.until <= at:
                 self._set(self._machines, machine, _ABSENT)
+
+    def add_release(self, release: Release) -> None:
+        if release.version not in self._releases:
+            self._set(self._releases, release.version, release)
+
+    def releases(self) -> list[Release]:
+        return sorted(self._releases.values())
 
 
 def _is_due(claim: Claim, at: float) -> bool:

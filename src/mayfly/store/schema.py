@@ -124,6 +124,15 @@ machine = sa.Table(
     sa.Column("until", sa.Float, nullable=False),
 )
 
+release = sa.Table(
+    "release",
+    metadata,
+    sa.Column("major", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("minor", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("patch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+)
+
 access_rule = sa.Table(
     "access_rule",
     metadata,

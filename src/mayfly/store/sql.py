@@ -16,6 +16,7 @@ from mayfly.model.deadlines import Deadlines
 from mayfly.model.deliveries import LogPosition
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
+from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration
 from mayfly.ports import AccessRules, Clock, Ledger
@@ -316,6 +317,14 @@ class SqlTables:
 
     def forget_machines(self, at: float) -> None:
         self._do(sql.forget_machines, {"at": at})
+
+    def add_release(self, release: Release) -> None:
+        version = release.version._asdict()
+        self._do(sql.add_release, {**version, "seen_at": millis(release.seen_at)})
+
+    def releases(self) -> list[Release]:
+        rows = self._do(sql.releases)
+        return [Release(Version(*numbers), time_of(seen_at)) for *numbers, seen_at in rows]
 
     def _jobs(self, query: sa.Select[Any], **values: Any) -> list[WorkflowJob]:  # noqa: ANN401 - bound as they are
         return [job_of(facts) for (facts,) in self._do(query, values)]

@@ -12,11 +12,12 @@ from mayfly.model.runners import LIVE
 from mayfly.store import schema
 
 job, grp, pool, owner_use = schema.job, schema.grp, schema.pool, schema.owner_use
-clock, claim, registration, machine = (
+clock, claim, registration, machine, release = (
     schema.clock,
     schema.claim,
     schema.registration,
     schema.machine,
+    schema.release,
 )
 
 IS_LIVE = claim.c.state.in_(sorted(LIVE))
@@ -270,6 +271,8 @@ _ended = (
 )
 forget_claims = sa.delete(claim).where(claim.c.id.in_(_ended))
 forget_machines = sa.delete(machine).where(machine.c.until <= sa.bindparam("at"))
+add_release = insert(release).on_conflict_do_nothing()
+releases = sa.select(release).order_by(release.c.major, release.c.minor, release.c.patch)
 due_registrations = (
     sa.select(registration)
     .where(registration.c.next_look_at <= sa.bindparam("at"))

@@ -9,6 +9,7 @@ from mayfly.model.changes import PoolUse
 from mayfly.model.deliveries import LogPosition
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
+from mayfly.model.releases import Release
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration
 
@@ -156,6 +157,12 @@ class Tables(Protocol):
     def put_machine(self, machine: str, row: MachineRow) -> None: ...
     def forget_machines(self, at: float) -> None:
         """Drop those whose last pause was over before `at`."""
+
+    def add_release(self, release: Release) -> None:
+        """Without effect when its version is there already."""
+
+    def releases(self) -> list[Release]:
+        """By version."""
 
 
 class Transactions(Protocol):
