@@ -8,7 +8,6 @@ import pytest
 
 from mayfly.ports import AccessRules
 from tests.fakes.backends import (
-    ACCESS_RULES,
     STORES,
     OpenedStore,
     named,
@@ -34,10 +33,10 @@ def account() -> Iterator[cosmos.Cosmos]:
         yield running
 
 
-@pytest.fixture(params=ACCESS_RULES, ids=named)
+@pytest.fixture(params=[*STORES, None], ids=lambda one: named(one) if one else "cosmos")
 async def access(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AccessRules]:
-    """Access rules of every backend, without a rule."""
-    if request.param.group == "mayfly.stores":
+    """Access rules of every backend, in a store or apart from it, without a rule."""
+    if request.param is not None:
         async with opened_store(request.param, tmp_path) as opened:
             yield opened.access
         return

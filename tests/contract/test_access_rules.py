@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection
 
-from mayfly.database.sqlite import Database, open_database
+from mayfly import database as databases
+from mayfly.database import open_database
+from mayfly.database.sqlite import Database
 from mayfly.model.access import AccessRule
 from mayfly.model.errors import Permanent
 from mayfly.ports import AccessRules
@@ -137,7 +139,7 @@ async def test_another_process_grant_and_revocation_are_seen_within_a_second(tmp
 class SlowReader:
     """A database whose answers arrive when a test lets them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: databases.Database) -> None:
         self._database = database
         self.read_already = asyncio.Event()
         self.arrive = asyncio.Event()

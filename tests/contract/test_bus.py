@@ -348,7 +348,8 @@ async def test_what_was_published_outlives_a_killed_process(tmp_path: Path):
 
 async def test_a_lease_hears_of_another_process_on_the_same_file(tmp_path: Path):
     from mayfly.bus.sql import SqlBus
-    from mayfly.database.sqlite import Database, open_database
+    from mayfly.database import open_database
+    from mayfly.database.sqlite import Database
 
     path = tmp_path / "mayfly.db"
     clock = ManualClock()

@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from mayfly.model.access import Scope
+from mayfly.model.access import Admitted, Scope
 from mayfly.model.changes import PoolUse, Touch
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.jobs import JobId, JobKey, JobState
@@ -292,3 +292,14 @@ async def test_a_leader_whose_clock_was_ahead_locks_nobody_out(store: OpenedStor
     await store.ledger.tick("ahead", TURN)
     store.clock.advance(-86_400)
     assert await store.ledger.tick("another", TURN) is not None
+
+
+async def test_one_group_spelled_in_two_ways_in_one_batch_is_one(store: OpenedStore):
+    jobs = [queued_job(1), queued_job(2)]
+    decision = jobs[1].decision
+    assert isinstance(decision, Admitted)
+    admitted = msgspec.structs.replace(decision, scope=Scope(decision.scope.upper()))
+    jobs[1] = msgspec.structs.replace(jobs[1], decision=admitted)
+    await store.ledger.record(jobs)
+    assert (await store.use()).queued == 2
+    assert jobs[0].group == jobs[1].group

@@ -104,7 +104,7 @@ async def test_a_broken_counter_is_told_and_repaired(
     await claimed(store.ledger, "m1")
     await registered_claim(store.ledger, "m2")
     before = store.counters()
-    break_counter(store.ledger, store.path, counter, by)
+    break_counter(store.ledger, store.url, counter, by)
     assert store.counters() != before
     sentence = where.format(group=queued_job(1).group)
     assert await wrong_in(store) == [f"{sentence} was {by:+d}"]
@@ -116,7 +116,7 @@ async def test_demand_that_was_lost_from_the_counters_is_served_after_the_recoun
     store: OpenedStore,
 ):
     await store.ledger.record([queued_job(1)])
-    break_counter(store.ledger, store.path, "queued", -1)
+    break_counter(store.ledger, store.url, "queued", -1)
     assert await store.ledger.claim(order(), UNBOUNDED, None) is None
     await recounts(store)
     assert await store.ledger.claim(order(), UNBOUNDED, None) is not None
@@ -126,7 +126,7 @@ async def test_a_surplus_that_a_recount_finds_begins_with_it(store: OpenedStore)
     await store.ledger.record([queued_job(1)])
     made = await claimed(store.ledger)
     await store.ledger.record([completed_job(1)])
-    break_counter(store.ledger, store.path, "supply", -1)
+    break_counter(store.ledger, store.url, "supply", -1)
     await store.passes(100)
     await recounts(store)
     await store.passes(30)

@@ -1,19 +1,22 @@
 """Two control planes on one file: nothing doubled, the maximum kept, the counters right."""
 
 import asyncio
-import sqlite3
 import sys
-from contextlib import closing
 from pathlib import Path
 
-from mayfly.database.sqlite import Database, open_database
+import pytest
+
+from mayfly.database import open_database
+from mayfly.database.sqlite import Database
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.jobs import JobId, JobKey
 from mayfly.store.ledger import TransactionalLedger
 from mayfly.store.sql import SqlTransactions
+from tests.fakes.backends import STORES, Backend, named
 from tests.fakes.clocks import ManualClock, pass_time
-from tests.fakes.counters import in_file
+from tests.fakes.counters import in_database, in_file
 from tests.fakes.factories import UNBOUNDED, order, queued_job, registered_claim, running_job
+from tests.fakes.rows import SQLITE, rows_of
 
 MAXIMUM = 9
 JOBS = 60
@@ -46,14 +49,21 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
 """
 
 
-async def test_two_processes_that_record_and_claim_at_once_double_nothing(tmp_path: Path):
-    path = tmp_path / "mayfly.db"
+@pytest.mark.parametrize("backend", [one for one in STORES if one.point == "sql"], ids=named)
+async def test_two_processes_that_record_and_claim_at_once_double_nothing(
+    tmp_path: Path, backend: Backend
+):
+    async with backend.place(tmp_path) as url:
+        await _race(url)
+
+
+async def _race(url: str) -> None:
     planes = [
         await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             A_CONTROL_PLANE,
-            f"sqlite:///{path}",
+            url,
             name,
             str(JOBS),
             str(MAXIMUM),
@@ -72,11 +82,11 @@ async def test_two_processes_that_record_and_claim_at_once_double_nothing(tmp_pa
     claims = {line for output, _ in told for line in output.decode().split("\n") if line}
     assert len(claims) == MAXIMUM, "a shared key has one claim, whoever answered"
     assert len({line.split()[0] for line in claims}) == MAXIMUM
-    with closing(sqlite3.connect(path)) as file:
-        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert file.execute("SELECT count(*) FROM job").fetchone() == (JOBS,)
-        assert file.execute("SELECT queued, supply FROM grp").fetchall() == [(JOBS, MAXIMUM)]
-    stored, recounted = in_file(path)
+    if url.startswith(SQLITE):
+        assert rows_of(url, "PRAGMA integrity_check") == [[("ok",)]]
+    jobs, groups = rows_of(url, "SELECT count(*) FROM job", "SELECT queued, supply FROM grp")
+    assert (jobs, groups) == ([(JOBS,)], [(JOBS, MAXIMUM)])
+    stored, recounted = in_database(url)
     assert stored == recounted
     assert stored.pools == {"linux": MAXIMUM}
 

@@ -1,13 +1,10 @@
 """Every backend there is, by its entry point, so that a new one meets the same suites."""
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple, cast
-
-import pytest
 
 from mayfly.model.changes import PoolUse
 from mayfly.model.deadlines import Deadlines
@@ -15,33 +12,54 @@ from mayfly.model.runners import ClaimId
 from mayfly.ports import AccessRules, Clock, Ledger, OpenAccessRules, OpenStore
 from tests.fakes.clocks import ManualClock, pass_time
 from tests.fakes.counters import Counters, recount_of
+from tests.servers import postgres
 from tests.servers.cosmos import KEY, Cosmos
 
-STORES = sorted(entry_points(group="mayfly.stores"), key=lambda backend: backend.name)
-ACCESS_RULES = [
-    *STORES,
-    *sorted(entry_points(group="mayfly.access_rules"), key=lambda backend: backend.name),
+OpenPlace = Callable[[Path], AbstractAsyncContextManager[str]]
+"""An empty place for one test, as the address of a store in it."""
+
+
+class Backend(NamedTuple):
+    """A kind of place an entry point keeps its rows in."""
+
+    name: str
+    point: str
+    place: OpenPlace
+
+
+@asynccontextmanager
+async def _nowhere(_: Path) -> AsyncIterator[str]:
+    yield "memory:"
+
+
+@asynccontextmanager
+async def _file(folder: Path) -> AsyncIterator[str]:
+    yield f"sqlite:///{folder}/mayfly.db"
+
+
+@asynccontextmanager
+async def on_postgres(_: Path) -> AsyncIterator[str]:
+    """A database with the newest schema, on this test process's own server."""
+    server = postgres.shared()
+    url = await server.fresh()
+    try:
+        yield url
+    finally:
+        await server.drop(url)
+
+
+STORES = [
+    Backend("memory", "memory", _nowhere),
+    Backend("sqlite", "sql", _file),
+    Backend("postgres", "sql", on_postgres),
 ]
-"""Rules live in every store, or apart from it."""
-_LOCAL = {"memory": "memory:", "sql": "sqlite:///{folder}/mayfly.db"}
+"""tests/contract/test_backends.py sees to it that no entry point is missing."""
+_POINTS = entry_points(group="mayfly.stores")
 
 
-def named(backend: EntryPoint) -> str:
+def named(backend: Backend) -> str:
     """The id of a parametrised test."""
     return backend.name
-
-
-def url_for(backend: EntryPoint, folder: Path) -> str:
-    """Where the backend keeps its rows in this test; skips when it needs a server we lack."""
-    if backend.name in _LOCAL:
-        return _LOCAL[backend.name].format(folder=folder)
-    variable = f"MAYFLY_TEST_{backend.name.upper()}_URL"
-    if url := os.environ.get(variable):
-        return url
-    reason = f"the {backend.name} backend needs a server; name it in {variable}"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 class OpenedStore(NamedTuple):
@@ -50,11 +68,11 @@ class OpenedStore(NamedTuple):
     ledger: Ledger
     access: AccessRules
     clock: ManualClock
-    path: Path
+    url: str
 
     def counters(self) -> tuple[Counters, Counters]:
         """The counters as stored, and as a recount of the rows gives them."""
-        return recount_of(self.ledger, self.path)
+        return recount_of(self.ledger, self.url)
 
     async def passes(self, seconds: float) -> float:
         """So much ledger time goes by."""
@@ -78,14 +96,16 @@ class OpenedStore(NamedTuple):
 
 @asynccontextmanager
 async def opened_store(
-    backend: EntryPoint, folder: Path, deadlines: Deadlines | None = None
+    backend: Backend, folder: Path, deadlines: Deadlines | None = None
 ) -> AsyncIterator[OpenedStore]:
     """The store of one backend, empty."""
     clock = ManualClock()
-    open_store = cast("OpenStore", backend.load().open_store)
-    url = url_for(backend, folder)
-    async with open_store(url, clock, deadlines or Deadlines()) as (ledger, access):
-        yield OpenedStore(ledger, access, clock, folder / "mayfly.db")
+    open_store = cast("OpenStore", _POINTS[backend.point].load().open_store)
+    async with (
+        backend.place(folder) as url,
+        open_store(url, clock, deadlines or Deadlines()) as (ledger, access),
+    ):
+        yield OpenedStore(ledger, access, clock, url)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from mayfly.bus import memory, remote, sql
 from mayfly.model.requests import Dead, Message, Waiting
 from mayfly.ports import Lease, OperableBus
 from mayfly.web.server import serve
+from tests.fakes.backends import on_postgres
 from tests.fakes.clocks import ManualClock
 from tests.fakes.web import world
 
@@ -107,9 +108,22 @@ async def over_https(folder: Path) -> AsyncIterator[OpenedBus]:
             )
 
 
+@asynccontextmanager
+async def in_postgres(folder: Path) -> AsyncIterator[OpenedBus]:
+    """A database of the test's own."""
+    clock = ManualClock()
+    async with (
+        on_postgres(folder) as url,
+        sql.open_bus(url, clock, SUBJECTS) as bus,
+    ):
+        assert isinstance(bus, sql.SqlBus)
+        yield OpenedBus(bus, clock, lambda subject, body: bus.put([(subject, body)]))
+
+
 BUSES: dict[str, OpenForTest] = {
     "memory": in_memory,
     "remote": over_https,
     "sqlite": in_sqlite,
+    "postgres": in_postgres,
 }
 """By name; tests/contract/test_backends.py sees to it that no entry point is missing."""

@@ -3,10 +3,8 @@
 The recount shares no code with the ledger: it reads the rows and counts by the words of the rules.
 """
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ from mayfly.ports import Ledger
 from mayfly.store.ledger import TransactionalLedger
 from mayfly.store.memory import MemoryTransactions
 from mayfly.store.memory_tables import MemoryTables
+from tests.fakes.rows import SQLITE, rows_of
 
 ALIVE = {"claimed", "minting", "registered", "busy"}
 
@@ -45,16 +44,16 @@ class _ClaimRow(NamedTuple):
     registrations: int
 
 
-def recount_of(ledger: Ledger, path: Path) -> tuple[Counters, Counters]:
-    """The stored counters of either backend, and their recount."""
+def recount_of(ledger: Ledger, url: str) -> tuple[Counters, Counters]:
+    """The stored counters of any backend, and their recount."""
     if isinstance(ledger, TransactionalLedger) and isinstance(
         ledger._transactions, MemoryTransactions
     ):
         return _in_memory(ledger._transactions.tables)
-    return in_file(path)
+    return in_database(url)
 
 
-def break_counter(ledger: Ledger, path: Path, counter: str, by: int) -> None:
+def break_counter(ledger: Ledger, url: str, counter: str, by: int) -> None:
     """Put it wrong behind the ledger's back: a counter of the groups, `used` or `owner`."""
     if isinstance(ledger, TransactionalLedger) and isinstance(
         ledger._transactions, MemoryTransactions
@@ -63,8 +62,7 @@ def break_counter(ledger: Ledger, path: Path, counter: str, by: int) -> None:
         return
     tables = {"used": ("pool", "used"), "owner": ("owner_use", "used")}
     table, column = tables.get(counter, ("grp", counter))
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute(f"UPDATE {table} SET {column} = {column} + ?", [by])
+    rows_of(url, f"UPDATE {table} SET {column} = {column} + {by}")
 
 
 def _break_in_memory(tables: MemoryTables, counter: str, by: int) -> None:
@@ -79,29 +77,28 @@ def _break_in_memory(tables: MemoryTables, counter: str, by: int) -> None:
 
 
 def in_file(path: Path) -> tuple[Counters, Counters]:
-    """The same, through a connection of its own to a SQLite file."""
-    with closing(sqlite3.connect(path)) as database:
-        stored = _stored(
-            database.execute("SELECT id, queued, supply, sure FROM grp"),
-            database.execute("SELECT name, used FROM pool"),
-            database.execute("SELECT pool, owner, used FROM owner_use"),
-            database.execute("SELECT id, registrations FROM claim"),
-        )
-        claims = [
-            _ClaimRow(*row)
-            for row in database.execute(
-                "SELECT id, grp, pool, owner, state, unattributed, finished, written_off,"
-                " registrations FROM claim"
-            )
-        ]
-        queued = [
-            group
-            for (group,) in database.execute(
-                "SELECT grp FROM job WHERE state = 2 AND grp IS NOT NULL"
-            )
-        ]
-        names = [claim for (claim,) in database.execute("SELECT claim FROM registration")]
-    return stored, _recounted(queued, claims, names)
+    """The same of a SQLite file."""
+    return in_database(f"{SQLITE}{path}")
+
+
+def in_database(url: str) -> tuple[Counters, Counters]:
+    """The same, through a connection of its own."""
+    groups, pools, owners, unproven, claims, queued, names = rows_of(
+        url,
+        "SELECT id, queued, supply, sure FROM grp",
+        "SELECT name, used FROM pool",
+        "SELECT pool, owner, used FROM owner_use",
+        "SELECT id, registrations FROM claim",
+        "SELECT id, grp, pool, owner, state, unattributed, finished, written_off,"
+        " registrations FROM claim",
+        "SELECT grp FROM job WHERE state = 2 AND grp IS NOT NULL",
+        "SELECT claim FROM registration",
+    )
+    return _stored(groups, pools, owners, unproven), _recounted(
+        [group for (group,) in queued],
+        [_ClaimRow(*row) for row in claims],
+        [claim for (claim,) in names],
+    )
 
 
 def _in_memory(tables: MemoryTables) -> tuple[Counters, Counters]:

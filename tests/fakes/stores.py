@@ -1,9 +1,9 @@
-"""Every store at once, given the same verbs at the same times."""
+"""Several stores at once, given the same verbs at the same times."""
 
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ EVERY = 1000
 class Stores:
     """What one answers all have to answer, and what one holds all have to hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
         self._loop = asyncio.new_event_loop()
         self._folder = Path(tempfile.mkdtemp(prefix="mayfly-property-", dir=IN_MEMORY))
         self._stack = AsyncExitStack()
@@ -57,6 +58,8 @@ class Stores:
 
     async def _open(self) -> None:
         for backend in STORES:
+            if backend.name not in self._names:
+                continue
             folder = self._folder / backend.name
             folder.mkdir()
             self.opened.append(await self._stack.enter_async_context(opened_store(backend, folder)))

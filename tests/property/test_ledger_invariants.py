@@ -48,9 +48,11 @@ def one_of(things: list[Any], choice: int) -> Any:
 class LedgerMachine(RuleBasedStateMachine):
     """The same verbs at the same times, given to every store."""
 
+    places = ("memory", "sqlite")
+
     def __init__(self) -> None:
         super().__init__()
-        self.stores = Stores()
+        self.stores = Stores(self.places)
         self.claims: list[ClaimId] = []
         self.boots: dict[ClaimId, str] = {}
         self.names: list[str] = ["theirs"]
@@ -390,14 +392,26 @@ async def _recount(after: GroupId | None, ledger: Ledger) -> Recount | None:
     return await ledger.recount(after)
 
 
+class LedgerMachineOnPostgres(LedgerMachine):
+    """Beside memory, so that a difference shows."""
+
+    places = ("memory", "postgres")
+
+
+def _settings(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=bool(os.environ.get("CI")),
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],  # shrinking takes minutes; add Phase.shrink when one is found
+        print_blob=False,
+        database=None,
+    )
+
+
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(
-    max_examples=30,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate],  # shrinking takes minutes; add Phase.shrink when one is found
-    print_blob=False,
-    database=None,
-)
+TestLedger.settings = _settings(30)
+TestLedgerOnPostgres = LedgerMachineOnPostgres.TestCase
+TestLedgerOnPostgres.settings = _settings(3)  # each step waits for a server

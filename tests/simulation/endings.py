@@ -53,7 +53,7 @@ async def broken_promises(world: World) -> list[str]:
     found += [f"past the guard: {each}" for each in world.verdicts.past_the_guard]
     found += _doorbells(world)
     ledger = TransactionalLedger(world.database.transactions, world.clock, world.around.deadlines)
-    stored, counted = recount_of(ledger, None)  # type: ignore[arg-type] # no file: in memory
+    stored, counted = recount_of(ledger, "memory:")
     if stored != counted:
         found.append(f"counters at the end: stored {stored}, counted {counted}")
     return found

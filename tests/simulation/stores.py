@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from mayfly.model.access import AccessRule
@@ -58,6 +59,12 @@ class Connection:
     async def read(self, step: Callable[[Tables], T]) -> T:
         await self._turn()
         return await self._transactions.read(step)
+
+    async def leads(self, period: timedelta) -> bool | None:
+        return await self._transactions.leads(period)
+
+    async def resign(self) -> None:
+        await self._transactions.resign()
 
     async def _turn(self) -> None:
         self._process.check()

@@ -17,9 +17,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, event
 
 from mayfly.bus import sql as bus
-from mayfly.database import migrations
+from mayfly.database import migrations, open_database
 from mayfly.database.migrations import migrate
-from mayfly.database.sqlite import Database, open_database
+from mayfly.database.sqlite import Database
 from mayfly.model.errors import InvalidSettings, Transient
 from mayfly.store import schema
 
@@ -49,6 +49,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def database(path: Path) -> AsyncIterator[Database]:
     async with open_database(url_of(path)) as opened:
+        assert isinstance(opened, Database)
         yield opened
 
 
@@ -228,7 +229,7 @@ async def test_a_new_file_is_nobody_elses_to_read(path: Path, database: Database
     ("url", "words"),
     [
         ("nonsense", "is no database address; use sqlite:///PATH"),
-        ("postgresql://db/mayfly", "names 'postgresql'; this version knows sqlite:///PATH"),
+        ("mysql://db/mayfly", "names 'mysql'; this version knows sqlite:///PATH or postgresql://"),
         ("sqlite://", "this version knows sqlite:///PATH"),
         (
             "sqlite:////nowhere/at/all/mayfly.db",
@@ -308,7 +309,7 @@ async def test_migrating_twice_changes_nothing(database: Database):
 VERSIONS = Path(migrations.__file__).parent / "versions"
 OPEN = """
 import asyncio, sys
-from mayfly.database.sqlite import open_database
+from mayfly.database import open_database
 async def main():
     async with open_database(sys.argv[1]):
         print("open")

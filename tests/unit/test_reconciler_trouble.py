@@ -1,7 +1,6 @@
 """The reconciler: the trouble of one repair is no other's, and the house is kept."""
 
 import asyncio
-from pathlib import Path
 
 import structlog
 
@@ -133,7 +132,7 @@ async def test_what_only_the_delivery_log_knows_is_found_in_a_turn(engine: Engin
 
 async def test_a_broken_counter_is_said_and_repaired_within_a_round(engine: Engine):
     await engine.ledger.record([queued_job(n, repository=f"r{n}") for n in range(1, 4)])
-    break_counter(engine.ledger, Path(), "queued", 2)
+    break_counter(engine.ledger, "memory:", "queued", 2)
     with structlog.testing.capture_logs() as entries:
         await engine.turns(4)
     assert [entry["event"] for entry in entries] == ["counter.repaired"] * 3
@@ -144,7 +143,7 @@ async def test_a_broken_counter_is_said_and_repaired_within_a_round(engine: Engi
 async def test_rounds_of_the_recount_follow_each_other(engine: Engine):
     await engine.ledger.record([queued_job(1)])
     await engine.turns(2)
-    break_counter(engine.ledger, Path(), "sure", 1)
+    break_counter(engine.ledger, "memory:", "sure", 1)
     await engine.turns(2)
     assert engine.corrected("counter_repaired") == 1
 

@@ -30,6 +30,8 @@ TIDY_EVERY = timedelta(minutes=10)
 """Messages past their time are not leased any more; removing them may wait."""
 LOOK_EVERY = timedelta(seconds=1)
 """Another process that rings on the same file is heard so much later; our own rings at once."""
+LOOK_RARELY = timedelta(seconds=10)
+"""Where rings of other processes are heard, only a lease whose time is over makes no sound."""
 
 message = sa.Table(
     "message",
@@ -52,7 +54,13 @@ _kept = sa.and_(
 _is_alive = sa.and_(message.c.misread.is_(None), message.c.deliveries < LARGEST_DELIVERIES)
 _waiting = sa.and_(_kept, _is_alive)
 _is_dead = sa.and_(_kept, sa.not_(_is_alive))
-_next = sa.select(message.c.id, message.c.body).where(_waiting).order_by(message.c.id).limit(1)
+_next = (
+    sa.select(message.c.id, message.c.body)
+    .where(_waiting)
+    .order_by(message.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)  # SQLite has one writer, and leaves it out
+)
 _depth = sa.select(sa.func.count()).select_from(message).where(_waiting)
 _peek = sa.select(message).where(_waiting).order_by(message.c.id).limit(sa.bindparam("most"))
 _drain = sa.delete(message).where(_waiting)
@@ -85,7 +93,9 @@ async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIter
     """The bus in the database at `url`; it takes every subject."""
     del subjects
     async with open_database(url) as database:
-        yield SqlBus(database, clock)
+        bus = SqlBus(database, clock)
+        async with database.listening(bus.rung):
+            yield bus
 
 
 async def declare(url: str, subjects: Sequence[str]) -> list[str]:
@@ -130,6 +140,7 @@ class SqlBus:
             if tidy:
                 connection.execute(_expire, {"oldest": now - _in_millis(KEPT_FOR)})
             connection.execute(sa.insert(message), rows)
+            self._database.ring(connection, {subject for subject, _ in bodies})
 
         await self._database.write(step)
         self._ring({subject for subject, _ in bodies})
@@ -144,7 +155,7 @@ class SqlBus:
             if left <= 0:
                 return None
             try:
-                async with asyncio.timeout(min(left, LOOK_EVERY.total_seconds())):
+                async with asyncio.timeout(min(left, self._look_again())):
                     await bell.wait()
             except TimeoutError:
                 continue
@@ -155,6 +166,10 @@ class SqlBus:
     async def abandon(self, lease_id: str) -> None:
         await self._settle(_abandon, lease_id)
         self._ring(set(self._bells))
+
+    def rung(self, subject: str) -> None:
+        """Another process rang; "" for every subject."""
+        self._ring({subject} if subject else set(self._bells))
 
     async def depth(self, subject: str) -> int:
         values = self._about(subject)
@@ -183,9 +198,12 @@ class SqlBus:
 
     async def requeue(self, subject: str) -> int:
         values = self._about(subject)
-        count = await self._database.write(
-            lambda connection: connection.execute(_requeue, values).rowcount
-        )
+
+        def step(connection: Connection) -> int:
+            self._database.ring(connection, [subject])
+            return connection.execute(_requeue, values).rowcount
+
+        count = await self._database.write(step)
         self._ring({subject})
         return count
 
@@ -216,9 +234,16 @@ class SqlBus:
 
     async def _settle(self, statement: sa.Update | sa.Delete, lease_id: str) -> None:
         values = {"lease_": lease_id, "now": _millis(self._clock)}
-        await self._database.write(
-            lambda connection: connection.execute(statement, values).rowcount
-        )
+
+        def step(connection: Connection) -> None:
+            connection.execute(statement, values)
+            if statement is _abandon:
+                self._database.ring(connection, [""])
+
+        await self._database.write(step)
+
+    def _look_again(self) -> float:
+        return (LOOK_RARELY if self._database.hears else LOOK_EVERY).total_seconds()
 
     def _about(self, subject: str) -> dict[str, Any]:
         now = _millis(self._clock)

@@ -6,7 +6,7 @@ from pathlib import Path
 from stat import S_IROTH
 
 from mayfly.cli.settings import File, Settings
-from mayfly.database.sqlite import path_of
+from mayfly.database.addresses import path_of
 from mayfly.model.pools import warnings
 from mayfly.web.tokens import Role
 
@@ -41,8 +41,8 @@ def _secrets(file: File) -> Iterator[str]:
 def _databases(settings: Settings) -> Iterator[str]:
     file = settings.file
     pairs = ((file.store.backend, settings.store_url), (file.bus.backend, settings.bus_url))
-    urls = {url.reveal() for backend, url in pairs if backend == "sql"}
-    for path in sorted(Path(path_of(url)) for url in urls):
+    names = {path_of(url.reveal()) for backend, url in pairs if backend == "sql"}
+    for path in sorted(Path(name) for name in names if name is not None):
         # SQLite writes files of its own beside the database.
         if not path.parent.is_dir():
             yield f"the database's directory {path.parent} does not exist, so `serve` cannot start"

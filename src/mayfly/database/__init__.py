@@ -1,6 +1,6 @@
-"""One SQL database: its connections, its group commit and its migrations."""
+"""One SQL database: its transactions, its migrations, and who leads the processes that share it."""
 
 from mayfly.database.inspections import Schema, SchemaState, faults_of, inspect, look
-from mayfly.database.sqlite import Database, open_database
+from mayfly.database.opening import Database, open_database
 
 __all__ = ["Database", "Schema", "SchemaState", "faults_of", "inspect", "look", "open_database"]

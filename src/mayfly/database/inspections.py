@@ -13,8 +13,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from mayfly.database.addresses import path_of
 from mayfly.database.migrations import history
-from mayfly.database.sqlite import path_of
 from mayfly.model.errors import InvalidSettings, Transient
 
 T = TypeVar("T")
@@ -57,8 +57,13 @@ async def look(url: str, step: Callable[[Connection], T]) -> T | None:
 
     InvalidSettings: it cannot be used; Transient: it is busy, or `step` took too long.
     """
-    # One more server-side database is one more branch here; the steps take any connection.
-    return await asyncio.to_thread(_look_at_file, path_of(url), step)
+    path = path_of(url)
+    if path is not None:
+        return await asyncio.to_thread(_look_at_file, path, step)
+    # Its driver is an extra that SQLite does without.
+    from mayfly.database import postgres  # noqa: PLC0415 - see above
+
+    return await postgres.looked(url, step)
 
 
 def schema_of(connection: Connection) -> SchemaState:

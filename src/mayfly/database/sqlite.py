@@ -2,16 +2,16 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from mayfly.database.migrations import migrate
 from mayfly.model.errors import InvalidSettings, Transient
@@ -22,30 +22,6 @@ LARGEST_BATCH = 256
 """Callers that share a commit: far beyond what waits at once, so that one batch stays short."""
 BUSY_SECONDS = 10.0
 """How long to wait for another process that writes to the same file."""
-
-_open: dict[str, tuple["Database", int]] = {}
-"""Databases open in this process, with the number of their users: store and bus share a writer."""
-
-
-@asynccontextmanager
-async def open_database(url: str) -> AsyncIterator["Database"]:
-    """The database at `url` (`sqlite:///PATH`), migrated; InvalidSettings when it cannot be used.
-
-    Opened twice in one process, it is the same writer, so that its users share commits.
-    """
-    path = path_of(url)
-    if path not in _open:
-        await asyncio.to_thread(_migrated, path)
-    database, users = _open.get(path) or (Database(path), 0)  # somebody else may have been faster
-    _open[path] = (database, users + 1)
-    try:
-        yield database
-    finally:
-        database, users = _open.pop(path)
-        if users > 1:
-            _open[path] = (database, users - 1)
-        else:
-            await database.close()
 
 
 class Database:
@@ -64,6 +40,28 @@ class Database:
     async def read(self, step: Callable[[Connection], T]) -> T:
         """`step` on a consistent snapshot, beside the writer."""
         return await self._reader.run(step)
+
+    async def leads(self, period: timedelta) -> bool | None:
+        """A file has nobody who would notice that a leader is gone."""
+        del period
+        return None
+
+    async def resign(self) -> None:
+        """Nothing to give back."""
+
+    def ring(self, connection: Connection, names: Collection[str]) -> None:
+        """Nobody listens: another process on the same file looks every second."""
+
+    @asynccontextmanager
+    async def listening(self, hear: Callable[[str], None]) -> AsyncIterator[None]:
+        """Nothing is ever heard."""
+        del hear
+        yield
+
+    @property
+    def hears(self) -> bool:
+        """Never."""
+        return False
 
     async def close(self) -> None:
         """Everything handed in is done; then the file is closed."""
@@ -189,6 +187,11 @@ def _tell(batch: list[_Call], results: list[Any]) -> None:
         loop.call_soon_threadsafe(resolve)
 
 
+async def migrated(path: str) -> None:
+    """The file has the newest schema; InvalidSettings when it cannot be opened."""
+    await asyncio.to_thread(_migrated, path)
+
+
 def _migrated(path: str) -> None:
     engine = _engine(path, "BEGIN IMMEDIATE", BUSY_SECONDS)
     try:
@@ -203,19 +206,6 @@ def _migrated(path: str) -> None:
         ) from error
     finally:
         engine.dispose()
-
-
-def path_of(url: str) -> str:
-    """The file `url` (`sqlite:///PATH`) names; InvalidSettings when it names none."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise InvalidSettings(f"{url!r} is no database address; use sqlite:///PATH") from error
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise InvalidSettings(
-            f"store.url names {parsed.get_backend_name()!r}; this version knows sqlite:///PATH"
-        )
-    return str(Path(parsed.database).absolute())
 
 
 def _engine(path: str, begin: str, busy_seconds: float) -> Engine:

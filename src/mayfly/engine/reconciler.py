@@ -28,6 +28,9 @@ PER_TURN = 200
 CHECKS_PER_TURN = 15
 """Jobs GitHub is asked about in a turn: 2,700 an hour at the very most, of its 5,000."""
 FORGOTTEN_PER_TURN = 500
+ASK_AGAIN_SECONDS = 5.0
+"""How often one that does not lead asks whether it may: a leader that died is soon followed, and
+where only a promise tells, there is one small write more for it."""
 
 log = structlog.get_logger("mayfly")
 
@@ -90,13 +93,15 @@ class Reconciler:
 
     async def _run(self) -> None:
         while True:
+            led = True
             try:
-                await self._begin_turn()
+                led = await self._begin_turn()
             except MayflyError as error:
                 log.warning("reconciler.failed", reason=str(error))
             except Exception:  # top of the loop: the next turn tries again
                 log.exception("reconciler.stumbled")
-            await asyncio.sleep(self._period.total_seconds())
+            period = self._period.total_seconds()
+            await asyncio.sleep(period if led else min(period, ASK_AGAIN_SECONDS))
 
     async def _begin_turn(self) -> bool:
         """Works are begun for all that is due, and what lost doorbells stood for is rung again."""

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert  # SQLite took over its ON CONFLICT
 
 from mayfly.database import Database
 from mayfly.model.access import AccessRule, by_identity, first_allowing

@@ -31,6 +31,7 @@ def claim(
 ) -> Claim | None:
     """Guards first, rows afterwards: counting and then inserting broke the maximum (R3)."""
     tables = turn.tables
+    tables.hold(pools=[order.pool])
     if made := tables.claim_of_key(order.key):
         return made if (made.boot, made.pool) == (order.boot, order.pool) else None
     for predecessor in tables.live_of_machine(order.machine):

@@ -30,6 +30,7 @@ class TransactionalLedger:
         self._transactions = transactions
         self._clock = clock
         self._deadlines = deadlines
+        self._instances: set[str] = set()
 
     async def record(self, jobs: Sequence[WorkflowJob]) -> Changes:
         return await self._turn(lambda turn: recording.record(turn, jobs))
@@ -109,13 +110,19 @@ class TransactionalLedger:
         return await self._turn(lambda turn: repairs.lose(turn, claim))
 
     async def tick(self, instance: str, period: timedelta) -> float | None:
+        leads = await self._transactions.leads(period)
+        if leads is False:
+            return None
+        self._instances.add(instance)
+        mates = self._instances if leads else None
         now = self._clock.now()
         return await self._transactions.write(
-            lambda tables: repairs.tick(tables, instance, period, now)
+            lambda tables: repairs.tick(tables, instance, period, now, mates)
         )
 
     async def resign(self, instance: str) -> None:
-        await self._transactions.write(lambda tables: repairs.resign(tables, instance))
+        if await self._transactions.write(lambda tables: repairs.resign(tables, instance)):
+            await self._transactions.resign()
 
     async def due(self, limit: int) -> Due:
         return await self._transactions.read(
@@ -141,6 +148,7 @@ class TransactionalLedger:
 
     async def log_read(self, position: LogPosition) -> None:
         def step(tables: Tables) -> None:
+            tables.hold(clock=True)
             clock = tables.clock()
             if clock.log_position is None or clock.log_position.at <= position.at:
                 tables.put_clock(clock._replace(log_position=position))

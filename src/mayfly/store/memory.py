@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 from mayfly.model.access import AccessRule, first_allowing
@@ -40,6 +41,13 @@ class MemoryTransactions:
 
     async def read(self, step: Callable[[Tables], T]) -> T:
         return step(self.tables)
+
+    async def leads(self, period: timedelta) -> bool | None:
+        del period
+        return None
+
+    async def resign(self) -> None:
+        """Nothing to give back."""
 
 
 class MemoryAccessRules:

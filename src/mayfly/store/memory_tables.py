@@ -53,6 +53,11 @@ class MemoryTables:
         else:
             table[key] = value
 
+    def hold(
+        self, *, pools: Collection[str] = (), jobs: Collection[JobId] = (), clock: bool = False
+    ) -> None:
+        """There is one step at a time."""
+
     def clock(self) -> ClockRow:
         return self._clock.get("", ClockRow())
 

@@ -18,7 +18,9 @@ SUPERSEDED = "superseded"
 
 def record(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
     """Merge the jobs into the ledger; a runner of ours named in one moves its claim."""
-    rows = turn.tables.attempts({job.key.id for job in jobs})
+    ids = {job.key.id for job in jobs}
+    turn.tables.hold(pools=_pools(jobs), jobs=ids)
+    rows = turn.tables.attempts(ids)
     for job in jobs:
         before = rows.get(job.key)
         after = merged(before, job)
@@ -37,6 +39,7 @@ def record(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
 
 def redecide(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
     """Put another decision on jobs that are queued, or still to be decided."""
+    turn.tables.hold(pools=_pools(jobs))
     rows = turn.tables.attempts({job.key.id for job in jobs})
     for job in jobs:
         before = rows.get(job.key)
@@ -56,6 +59,10 @@ def claim_named(tables: Tables, runner: str) -> Claim | None:
         return None
     claim = tables.claim(ClaimId(parts[1]))
     return claim if claim and 1 <= int(parts[2]) <= claim.generation else None
+
+
+def _pools(jobs: Sequence[WorkflowJob]) -> set[str]:
+    return {job.decision.pool for job in jobs if isinstance(job.decision, Admitted)}
 
 
 def _changed(turn: Turn, before: WorkflowJob | None, after: WorkflowJob) -> WorkflowJob:

@@ -1,5 +1,6 @@
 """What the clock asks of claims: lose, relieve, extend, replace (R5, R7 to R9, R14)."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import msgspec
@@ -24,10 +25,21 @@ MOST_EXTENSIONS = 3
 """Then an idle runner is replaced: GitHub does not seem to use it (R7)."""
 
 
-def tick(tables: Tables, instance: str, period: timedelta, now: datetime) -> float | None:
-    """Ledger time never jumps: an outage adds at most two periods (R8)."""
+def tick(
+    tables: Tables,
+    instance: str,
+    period: timedelta,
+    now: datetime,
+    mates: Collection[str] | None = None,
+) -> float | None:
+    """Ledger time never jumps: an outage adds at most two periods (R8).
+
+    `mates`: the only instances whose promise to lead counts, because all others are known to be
+    gone; None: everybody's counts.
+    """
+    tables.hold(clock=True)
     row = tables.clock()
-    until = row.leader_until
+    until = row.leader_until if mates is None or row.leader in mates else None
     if row.leader != instance and until is not None and now < until < now + WRONG_CLOCK:
         return None
     passed = (now - row.last_tick).total_seconds() if row.last_tick else 0.0
@@ -40,11 +52,14 @@ def tick(tables: Tables, instance: str, period: timedelta, now: datetime) -> flo
     return seconds
 
 
-def resign(tables: Tables, instance: str) -> None:
-    """The leader ends in good order, and nobody has to wait until it is taken for dead."""
+def resign(tables: Tables, instance: str) -> bool:
+    """The leader ends in good order, and nobody has to wait; whether it led."""
+    tables.hold(clock=True)
     row = tables.clock()
-    if row.leader == instance:
-        tables.put_clock(row._replace(leader=None, leader_until=None))
+    if row.leader != instance:
+        return False
+    tables.put_clock(row._replace(leader=None, leader_until=None))
+    return True
 
 
 def due(tables: Tables, deadlines: Deadlines, limit: int) -> Due:

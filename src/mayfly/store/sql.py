@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from mayfly.store import schema
 from mayfly.store import statements as sql
 from mayfly.store.access import SqlAccessRules
 from mayfly.store.ledger import TransactionalLedger
+from mayfly.store.locks import Locks, NoLocks, Wants, locks_of
 from mayfly.store.sql_rows import (
     claim_of,
     claim_row,
@@ -32,6 +33,8 @@ from mayfly.store.sql_rows import (
     job_row,
     millis,
     new_group,
+    pool_of,
+    registration_of,
     time_of,
 )
 from mayfly.store.tables import ClockRow, Counts, MachineRow, Tables
@@ -60,18 +63,35 @@ class SqlTransactions:
         self._database = database
 
     async def write(self, step: Callable[[Tables], T]) -> T:
-        return await self._database.write(lambda connection: step(SqlTables(connection)))
+        wants = Wants()
+        return await self._database.write(
+            lambda connection: step(SqlTables(connection, locks_of(connection, wants)))
+        )
 
     async def read(self, step: Callable[[Tables], T]) -> T:
-        return await self._database.read(lambda connection: step(SqlTables(connection)))
+        return await self._database.read(lambda connection: step(SqlTables(connection, NoLocks())))
+
+    async def leads(self, period: timedelta) -> bool | None:
+        return await self._database.leads(period)
+
+    async def resign(self) -> None:
+        await self._database.resign()
 
 
 class SqlTables:
     """Rows of the SQL tables; counters move by guarded increments."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, locks: Locks) -> None:
         self._connection = connection
         self._do = connection.execute
+        self._locks = locks
+
+    def hold(
+        self, *, pools: Collection[str] = (), jobs: Collection[JobId] = (), clock: bool = False
+    ) -> None:
+        self._locks.hold(pools, jobs)
+        if clock:
+            self._locks.hold_clock()
 
     def clock(self) -> ClockRow:
         row = self._do(sa.select(schema.clock)).first()
@@ -102,7 +122,11 @@ class SqlTables:
         )
 
     def attempts(self, ids: Collection[JobId]) -> dict[JobKey, WorkflowJob]:
-        return {job.key: job for job in self._jobs(sql.get_attempts, ids=list(ids))}
+        def read() -> list[WorkflowJob]:
+            return [job_of(facts) for (facts,) in sql.get_attempts.rows(self._connection, ids)]
+
+        found = self._sure(read, pool_of, ids)
+        return {job.key: job for job in found}
 
     def put_jobs(self, jobs: Sequence[WorkflowJob]) -> None:
         sql.put_job_many.run(self._connection, [job_row(job) for job in jobs])
@@ -142,8 +166,12 @@ class SqlTables:
         return [Repository(InstallationId(row[0]), row[1], row[2]) for row in rows]
 
     def add_queued(self, changes: Sequence[tuple[Demand, int]], at: float) -> None:
-        rows = [new_group(demand, change, at) for demand, change in changes]
-        sql.add_queued_many.run(self._connection, rows)
+        self._locks.hold(demand.pool for demand, _ in changes)
+        rows: dict[GroupId, dict[str, Any]] = {}
+        for demand, change in changes:  # one group may be spelled in more than one way
+            row = rows.setdefault(demand.group, new_group(demand, 0, at))
+            row["queued"] += change
+        sql.add_queued_many.run(self._connection, list(rows.values()))
 
     def add_counts(self, changes: Sequence[Counts], at: float) -> None:
         self._do(
@@ -180,8 +208,7 @@ class SqlTables:
         return self._do(sql.forgive, {"group": group}).rowcount > 0
 
     def group_after(self, group: GroupId | None) -> DemandGroup | None:
-        row = self._do(sql.group_after, {"after": _FIRST if group is None else group}).first()
-        return group_of(row) if row else None
+        return self._group(sql.group_after, after=_FIRST if group is None else group)
 
     def count_queued(self, group: GroupId) -> int:
         return self._number(sql.count_queued, {"group": group})
@@ -194,15 +221,13 @@ class SqlTables:
         return [(InstallationId(row[0]), Scope(row[1])) for row in rows]
 
     def troubled_groups(self, installation: InstallationId) -> list[DemandGroup]:
-        rows = self._do(sql.troubled_groups, {"installation": installation})
-        return [group_of(row) for row in rows]
+        return self._groups(sql.troubled_groups, installation=installation)
 
     def stalled_groups(self, limit: int) -> list[DemandGroup]:
-        return [group_of(row) for row in self._do(sql.stalled_groups, {"most": limit})]
+        return self._groups(sql.stalled_groups, most=limit)
 
     def group(self, group: GroupId) -> DemandGroup | None:
-        row = self._do(sa.select(schema.grp).where(schema.grp.c.id == group)).first()
-        return group_of(row) if row else None
+        return self._group(sa.select(schema.grp).where(schema.grp.c.id == group))
 
     def next_group(
         self, pool: str, variants: Sequence[str | None] | None, per_owner: int | None, at: float
@@ -213,19 +238,19 @@ class SqlTables:
             "per_owner": _UNBOUNDED if per_owner is None else per_owner,
         }
         if variants is None:
-            row = self._do(sql.next_group, who).first()
-        else:
-            chosen = [variant or "" for variant in variants]
-            row = self._do(sql.next_group_of, {**who, "variants": chosen}).first()
-        return group_of(row) if row else None
+            return self._group(sql.next_group, **who)
+        chosen = [variant or "" for variant in variants]
+        return self._group(sql.next_group_of, **who, variants=chosen)
 
     def surplus_groups(self, since: float, limit: int) -> list[DemandGroup]:
-        rows = self._do(sql.surplus_groups, {"since": since, "most": limit})
-        return [group_of(row) for row in rows]
+        return self._groups(sql.surplus_groups, since=since, most=limit)
 
     def take_slot(self, pool: str, maximum: int) -> bool:
-        self._do(sql.add_pool, {"pool": pool})
-        return self._do(sql.take_slot, {"pool": pool, "maximum": maximum}).rowcount > 0
+        wanted = {"pool": pool, "maximum": maximum}
+        if self._do(sql.take_slot, wanted).rowcount > 0:
+            return True
+        made = self._do(sql.add_pool, {"pool": pool}).rowcount > 0
+        return made and self._do(sql.take_slot, wanted).rowcount > 0
 
     def add_use(self, pool: str, owner: str | None, change: int) -> None:
         if owner is None:
@@ -286,11 +311,11 @@ class SqlTables:
         return self._claims(query.where(sql.IS_LIVE) if live else query)
 
     def registration(self, name: str) -> Registration | None:
-        found = self._registrations(schema.registration.c.name == name)
+        found = self._registrations(sql.registrations.where(schema.registration.c.name == name))
         return found[0] if found else None
 
     def registrations_of(self, claim: ClaimId) -> list[Registration]:
-        return self._registrations(schema.registration.c.claim == claim)
+        return self._registrations(sql.registrations.where(schema.registration.c.claim == claim))
 
     def put_registration(self, registration: Registration) -> None:
         self._do(sql.put_registration, msgspec.structs.asdict(registration))
@@ -299,11 +324,10 @@ class SqlTables:
         self._do(sa.delete(schema.registration).where(schema.registration.c.name == name))
 
     def due_registrations(self, at: float, limit: int) -> list[Registration]:
-        rows = self._do(sql.due_registrations, {"at": at, "most": limit})
-        return [Registration(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public spelling
+        return self._registrations(sql.due_registrations, at=at, most=limit)
 
     def registrations(self) -> list[Registration]:
-        return self._registrations(sa.true())
+        return self._registrations(sql.registrations)
 
     def machine(self, machine: str) -> MachineRow:
         row = self._do(sa.select(schema.machine).where(schema.machine.c.id == machine)).first()
@@ -337,12 +361,35 @@ class SqlTables:
         return found[0] if found else None
 
     def _claims(self, query: sa.Select[Any], values: dict[str, Any] | None = None) -> list[Claim]:
-        return [claim_of(row) for row in self._do(query, values or {})]
+        return self._sure(
+            lambda: [claim_of(row) for row in self._do(query, values or {})],
+            lambda claim: claim.pool,
+        )
 
-    def _registrations(self, condition: sa.ColumnElement[bool]) -> list[Registration]:
-        query = sa.select(schema.registration).where(condition)
-        rows = self._do(query.order_by(schema.registration.c.name))
-        return [Registration(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public spelling
+    def _group(self, query: sa.Select[Any], **values: Any) -> DemandGroup | None:  # noqa: ANN401 - bound as they are
+        found = self._groups(query, **values)
+        return found[0] if found else None
+
+    def _groups(self, query: sa.Select[Any], **values: Any) -> list[DemandGroup]:  # noqa: ANN401 - bound as they are
+        return self._sure(
+            lambda: [group_of(row) for row in self._do(query, values)], lambda group: group.pool
+        )
+
+    def _registrations(self, query: sa.Select[Any], **values: Any) -> list[Registration]:  # noqa: ANN401 - bound as they are
+        rows = self._sure(lambda: list(self._do(query, values)), lambda row: row.pool)
+        return [registration_of(row) for row in rows]
+
+    def _sure(
+        self,
+        read: Callable[[], list[T]],
+        pool_of: Callable[[T], str | None],
+        jobs: Collection[JobId] = (),
+    ) -> list[T]:
+        """What is read, when nobody else can change it any more."""
+        found = read()
+        while self._locks.hold(map(pool_of, found), jobs):
+            found = read()
+        return found
 
 
 def _maybe_time(stored: int | None) -> datetime | None:

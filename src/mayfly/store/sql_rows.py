@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from mayfly.model.access import Admitted, Scope
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
-from mayfly.model.runners import Claim, ClaimId, ClaimState, RunKey
+from mayfly.model.runners import Claim, ClaimId, ClaimState, Registration, RunKey
 
 _encode = msgspec.json.Encoder().encode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -29,7 +29,7 @@ def job_row(job: WorkflowJob) -> dict[str, Any]:
         "queued_at": millis(event.created_at),
         "received_at": millis(job.received_at),
         "due_at": job.due_at,
-        "pool": job.decision.pool if isinstance(job.decision, Admitted) else None,
+        "pool": pool_of(job),
         "owner": event.owner,
         "repo": event.repository,
         "runner_name": event.runner_name,
@@ -37,6 +37,11 @@ def job_row(job: WorkflowJob) -> dict[str, Any]:
         "installation": event.installation,
         "pending": job.pending,
     }
+
+
+def pool_of(job: WorkflowJob) -> str | None:
+    """Where it was admitted to."""
+    return job.decision.pool if isinstance(job.decision, Admitted) else None
 
 
 def new_group(demand: Demand, queued: int, at: float) -> dict[str, Any]:
@@ -138,6 +143,13 @@ def claim_of(row: Row[Any]) -> Claim:
         run=RunKey(row.run_repository, row.run_id, row.run_attempt) if row.run_id else None,
         written_off=row.written_off,
     )
+
+
+def registration_of(row: Row[Any]) -> Registration:
+    """The registration in a row, beside its claim's pool."""
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public spelling
+    del values["pool"]
+    return Registration(**values)
 
 
 def millis(at: datetime) -> int:

@@ -1,15 +1,18 @@
-"""The ledger's SQL, built once; `insert` is the dialect's own, because upserts are not standard."""
+"""The ledger's SQL, built once for every dialect.
 
-from operator import itemgetter
+Upserts are not standard: `insert` is PostgreSQL's, whose words SQLite took over. FOR UPDATE is
+left out by SQLite, which has one writer.
+"""
+
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from mayfly.model.jobs import JobState
 from mayfly.model.runners import LIVE
 from mayfly.store import schema
+from mayfly.store.many import Among, Many
 
 job, grp, pool, owner_use = schema.job, schema.grp, schema.pool, schema.owner_use
 clock, claim, registration, machine, release = (
@@ -45,9 +48,7 @@ put_registration = upsert(registration)
 put_machine = upsert(machine)
 put_clock = upsert(clock)
 
-get_attempts = sa.select(job.c.facts).where(
-    job.c.id.in_(sa.bindparam("ids", expanding=True, type_=sa.BigInteger))
-)
+get_attempts = Among(sa.select(job.c.facts), job.c.id)
 _by_key = sa.select(job.c.facts).order_by(job.c.id, job.c.attempt).limit(sa.bindparam("most"))
 queued_jobs = _by_key.where(
     IS_QUEUED,
@@ -98,6 +99,7 @@ _over = (
         job.c.due_at <= sa.bindparam("at"),
     )
     .limit(sa.bindparam("most"))
+    .with_for_update(skip_locked=True)
 )
 forget_jobs = sa.delete(job).where(sa.tuple_(job.c.id, job.c.attempt).in_(_over))
 repositories = (
@@ -162,9 +164,13 @@ forgive = (
     .values(fails=0, failed_on="[]", retry_at=None, trouble="", stalled=False)
 )
 group_after = sa.select(grp).where(grp.c.id > sa.bindparam("after")).order_by(grp.c.id).limit(1)
-drop_unused_groups = sa.delete(grp).where(
-    grp.c.queued == 0, grp.c.supply == 0, ~sa.exists().where(claim.c.grp == grp.c.id)
+# Who forgets waits for nobody: what somebody is changing just now is not forgotten this time.
+_unused = (
+    sa.select(grp.c.id)
+    .where(grp.c.queued == 0, grp.c.supply == 0, ~sa.exists().where(claim.c.grp == grp.c.id))
+    .with_for_update(skip_locked=True)
 )
+drop_unused_groups = sa.delete(grp).where(grp.c.id.in_(_unused))
 troubled_groups = (
     sa.select(grp)
     .where(grp.c.installation == sa.bindparam("installation"), grp.c.fails > 0)
@@ -268,35 +274,33 @@ _ended = (
     sa.select(claim.c.id)
     .where(sa.not_(IS_LIVE), claim.c.registrations == 0, claim.c.due_at <= sa.bindparam("at"))
     .limit(sa.bindparam("most"))
+    .with_for_update(skip_locked=True)
 )
 forget_claims = sa.delete(claim).where(claim.c.id.in_(_ended))
-forget_machines = sa.delete(machine).where(machine.c.until <= sa.bindparam("at"))
+_forgiven = (
+    sa.select(machine.c.id)
+    .where(machine.c.until <= sa.bindparam("at"))
+    .with_for_update(skip_locked=True)
+)
+forget_machines = sa.delete(machine).where(machine.c.id.in_(_forgiven))
 add_release = insert(release).on_conflict_do_nothing()
 releases = sa.select(release).order_by(release.c.major, release.c.minor, release.c.patch)
+registrations = (
+    sa.select(registration, claim.c.pool)
+    .outerjoin(claim, claim.c.id == registration.c.claim)
+    .order_by(registration.c.name)
+)
 due_registrations = (
-    sa.select(registration)
-    .where(registration.c.next_look_at <= sa.bindparam("at"))
+    registrations.where(registration.c.next_look_at <= sa.bindparam("at"))
+    .order_by(None)
     .order_by(registration.c.next_look_at, registration.c.name)
     .limit(sa.bindparam("most"))
 )
 
-
-class Many:
-    """A statement for many rows, without SQLAlchemy's work for each of them: the hot path only."""
-
-    def __init__(self, statement: Any, *names: str) -> None:  # noqa: ANN401 - as `upsert`
-        compiled = statement.compile(dialect=sqlite.dialect(), column_keys=names)
-        self._text = str(compiled)
-        self._row = itemgetter(*compiled.positiontup)
-
-    def run(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-        """Each row has a value for every column the statement writes."""
-        connection.exec_driver_sql(self._text, [self._row(row) for row in rows])
-
-
-put_job_many = Many(put_job, *(column.name for column in job.columns))
+put_job_many = Many(put_job, [column.name for column in job.columns])
+_IDENTITY = ("id", "key", "installation", "scope", "pool", "owner", "variant", "labels")
 add_queued_many = Many(
     add_queued,
-    *("id", "key", "installation", "scope", "pool", "owner", "variant", "labels"),
-    *("queued", "supply", "sure"),
+    [*_IDENTITY, "queued", "supply", "sure"],
+    shared=["at"],
 )

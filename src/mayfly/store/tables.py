@@ -1,7 +1,7 @@
 """What a transaction of the ledger asks of its storage; a backend of the store is these rows."""
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, TypeVar
 
 from mayfly.model.access import Scope
@@ -43,7 +43,19 @@ class MachineRow(NamedTuple):
 
 
 class Tables(Protocol):
-    """The rows, inside one transaction. Called without awaiting, so no network can be in it."""
+    """The rows, inside one transaction. Called without awaiting, so no network can be in it.
+
+    In a step that writes, a claim, a group, a registration or a job's attempts are nobody else's
+    to change from the time they were read.
+    """
+
+    def hold(
+        self, *, pools: Collection[str] = (), jobs: Collection[JobId] = (), clock: bool = False
+    ) -> None:
+        """Nobody else changes these from here on: for decisions on what is not read as a row.
+
+        That is all open groups of a pool, jobs that are not there yet, and the clock.
+        """
 
     def clock(self) -> ClockRow: ...
     def put_clock(self, row: ClockRow) -> None: ...
@@ -170,3 +182,9 @@ class Transactions(Protocol):
 
     async def write(self, step: Callable[[Tables], T]) -> T: ...
     async def read(self, step: Callable[[Tables], T]) -> T: ...
+
+    async def leads(self, period: timedelta) -> bool | None:
+        """Whether this process leads, of all that share the rows (see `Database.leads`)."""
+
+    async def resign(self) -> None:
+        """Another process may lead at once."""

@@ -1,4 +1,8 @@
-"""The schema's history, applied under one lock so that two processes may start at once."""
+"""The schema's history, applied under one lock so that two processes may start at once.
+
+Steps only add: on PostgreSQL a control plane of the version before may still be at work, and goes
+on with the tables as the next one leaves them. What is dropped or renamed was not in a release.
+"""
 
 from pathlib import Path
 
