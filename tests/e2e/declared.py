@@ -1,8 +1,18 @@
 """What an end-to-end test declares: accounts at GitHub, pools, rules, short deadlines."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from mayfly.simulator import Account
+
+
+class Places(NamedTuple):
+    """Where a control plane keeps its ledger and its runner requests."""
+
+    store: str
+    bus: str
+    bus_url: str
+
 
 ACCOUNTS = (
     Account(login="octo-org", type="Organization", repositories=("octo-repo",)),
@@ -41,7 +51,11 @@ runner_prefix = "e2e"
 port = {port}
 
 [store]
-url = "sqlite:///{directory}/mayfly.sqlite"
+url = "{places.store}"
+
+[bus]
+backend = "{places.bus}"
+url = "{places.bus_url}"
 
 [github]
 app_id = "4711"

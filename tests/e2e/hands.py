@@ -80,7 +80,7 @@ async def hands(stage: Stage, number: int) -> AsyncIterator[None]:
 
 async def _work(stage: Stage, machine: str, driver: InstantDriver, shutdown: Shutdown) -> None:
     settings = Settings(
-        server=stage.urls[0],
+        server=stage.address or stage.urls[0],
         pool=_POOL,
         token=Token(stage.executor_token),
         state_dir=stage.directory / "unused",

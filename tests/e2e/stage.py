@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -21,7 +21,7 @@ from mayfly.simulator import Account, Settings, Simulator, generate_app_key, run
 from mayfly.simulator.faults import Faults
 from mayfly.simulator.simulation import Dispatched
 from mayfly.web.tokens import Role, new_token
-from tests.e2e.declared import ACCOUNTS, DEADLINES, POOLS, SETTINGS
+from tests.e2e.declared import ACCOUNTS, DEADLINES, POOLS, SETTINGS, Places
 from tests.e2e.github import GitHub, simulated
 from tests.e2e.programs import Program, Ran, command, until
 
@@ -42,12 +42,17 @@ class Stage:
         pools: str,
         deadlines: Mapping[str, float],
         mints_per_minute: int,
+        places: Callable[[str], Places] | None = None,
     ) -> None:
         self.directory = directory
         self.github = github
         self.webhook_secret = webhook_secret
+        file = f"sqlite:///{directory}/mayfly.sqlite"
+        self.places = places(file) if places else Places(store=file, bus="sql", bus_url=file)
         self.programs: list[Program] = []
         self.urls: list[str] = []
+        self.address: str | None = None
+        """Of a balancer in front of the control planes, when there is one."""
         self._ports: dict[str, int] = {}
         self._pools = pools
         self._deadlines = "\n".join(f"{name} = {value}" for name, value in deadlines.items())
@@ -102,6 +107,7 @@ class Stage:
             f"{name}.toml",
             SETTINGS.format(
                 directory=self.directory,
+                places=self.places,
                 port=port,
                 api_url=self.simulator.url,
                 webhook_secrets=msgspec.json.encode(
@@ -121,7 +127,7 @@ class Stage:
         url = f"http://127.0.0.1:{port}"
         if url not in self.urls:
             self.urls.append(url)
-        self.simulator.set_webhook(f"{url}/webhooks/github")
+        self.simulator.set_webhook(f"{self.address or url}/webhooks/github")
         return program
 
     async def executor(
@@ -130,6 +136,7 @@ class Stage:
         pool: str = "linux",
         variants: Sequence[str] = (),
         plane: int = 0,
+        url: str | None = None,
         state: str = "state",
         template: Path | None = None,
         jit: str = "stdin",
@@ -145,7 +152,7 @@ class Stage:
         log = self.directory / "logs" / f"{name}.log"
         token = self.directory / "secrets" / "executor-token"
         arguments = [
-            *("executor", "--pool", pool, "--url", self.urls[plane]),
+            *("executor", "--pool", pool, "--url", url or self.urls[plane]),
             *(() if token_in_environment else ("--token-file", str(token))),
             *("--config", str(config)),
             *("--state-dir", str(self.directory / state)),
@@ -309,6 +316,7 @@ async def opened(
     mints_per_minute: int = 180,
     rate_limit: int = 5000,
     shown: bool = True,
+    places: Callable[[str], Places] | None = None,
 ) -> AsyncIterator[Stage]:
     """A stage without a process yet; afterwards every process is gone, and the directory too.
 
@@ -331,6 +339,7 @@ async def opened(
                 pools=pools,
                 deadlines=deadlines,
                 mints_per_minute=mints_per_minute,
+                places=places,
             )
             try:
                 yield stage
