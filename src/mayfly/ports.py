@@ -68,7 +68,7 @@ class Bus(Protocol):
 
     async def depth(self, subject: str) -> int:
         """Messages that wait, not counting leased ones; those another process has leased may be
-        counted while they are."""
+        counted while they are, and those that came back may be missing for a moment."""
 
 
 class OperableBus(Bus, Protocol):

@@ -55,6 +55,13 @@ async def settled(task: asyncio.Task[object]) -> None:
     await asyncio.to_thread(lambda: None)
 
 
+async def waiting_comes_to(bus: Bus, count: int) -> None:
+    """A server may count what came back a moment after it can be leased again."""
+    async with asyncio.timeout(5):
+        while await bus.depth("linux") != count:  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.01)
+
+
 async def woken_not_by_looking(waiting: asyncio.Task[Lease | None]) -> None:
     """It has its message before a bus that looks every second would look again."""
     async with asyncio.timeout(0.7):
@@ -113,7 +120,7 @@ async def test_an_expired_lease_cannot_complete_what_another_holds(opened: Opene
     await opened.bus.abandon(late)
     assert await opened.bus.lease("linux", NOT_WAITING) is None, "the second lease still holds it"
     await opened.bus.abandon(current)
-    assert await opened.bus.depth("linux") == 1
+    await waiting_comes_to(opened.bus, 1)
 
 
 async def test_complete_and_abandon_are_idempotent(opened: OpenedBus):
@@ -122,7 +129,7 @@ async def test_complete_and_abandon_are_idempotent(opened: OpenedBus):
     for _ in range(2):
         await opened.bus.complete(done)
         await opened.bus.abandon(back)
-    assert await opened.bus.depth("linux") == 1
+    await waiting_comes_to(opened.bus, 1)
     await opened.bus.complete("never-leased")
     await opened.bus.abandon("never-leased")
 
@@ -140,7 +147,7 @@ async def test_depth_does_not_count_what_is_leased(opened: OpenedBus):
     await taken(opened.bus)
     assert await opened.bus.depth("linux") == 1
     opened.passes(LEASE_SECONDS)
-    assert await opened.bus.depth("linux") == 2
+    await waiting_comes_to(opened.bus, 2)
 
 
 async def test_the_largest_message_passes_and_a_larger_one_does_not(opened: OpenedBus):
@@ -168,7 +175,7 @@ async def test_an_old_message_does_not_grow_younger_by_being_leased(opened: Open
     opened.passes(7 * DAY - 60)
     await opened.bus.abandon(await taken(opened.bus))
     opened.passes(61)
-    assert await opened.bus.depth("linux") == 0
+    assert await opened.bus.lease("linux", NOT_WAITING) is None
 
 
 async def test_a_waiting_lease_is_woken_by_a_publish(opened: OpenedBus):
@@ -209,8 +216,7 @@ async def test_a_cancelled_wait_loses_no_message(opened: OpenedBus, steps: int):
     await asyncio.gather(waiting, return_exceptions=True)
     await published
     opened.passes(LEASE_SECONDS)
-    left = await opened.bus.depth("linux")
-    assert left == 1 or not waiting.cancelled()
+    await waiting_comes_to(opened.bus, 1)
     assert await opened.bus.lease("linux", NOT_WAITING) is not None
 
 
@@ -285,7 +291,7 @@ async def test_a_look_takes_nothing(opened: OpenedBus):
     await taken(opened.bus)
     (seen,) = await opened.bus.peek("linux", 10)
     assert '"pool":"linux"' in seen.text
-    assert await opened.bus.depth("linux") == 1
+    await waiting_comes_to(opened.bus, 1)
     await taken(opened.bus)
     assert await opened.bus.peek("linux", 10) == []
 
@@ -296,7 +302,7 @@ async def test_draining_removes_what_waits_and_leaves_what_is_leased(opened: Ope
     assert await opened.bus.drain("linux") == 2
     assert (await opened.bus.depth("linux"), await opened.bus.depth("arm64")) == (0, 1)
     await opened.bus.abandon(held)
-    assert await opened.bus.depth("linux") == 1
+    await waiting_comes_to(opened.bus, 1)
 
 
 async def test_publishing_for_a_subject_nobody_declared_is_never_a_silent_drop(

@@ -1,18 +1,21 @@
 """Every bus there is, opened empty for one test, with what only a test may do to it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from mayfly.bus import memory, remote, sql
+from mayfly.bus import memory, rabbitmq, remote, sql
+from mayfly.bus.rabbitmq.leases import RabbitMQBus
 from mayfly.model.requests import Dead, Message, Waiting
 from mayfly.ports import Lease, OperableBus
 from mayfly.web.server import serve
 from tests.fakes.backends import on_postgres
 from tests.fakes.clocks import ManualClock
 from tests.fakes.web import world
+from tests.servers import rabbitmq as servers
 
 SUBJECTS = ("linux", "arm64")
 
@@ -120,8 +123,23 @@ async def in_postgres(folder: Path) -> AsyncIterator[OpenedBus]:
         yield OpenedBus(bus, clock, lambda subject, body: bus.put([(subject, body)]))
 
 
+@asynccontextmanager
+async def in_rabbitmq(folder: Path) -> AsyncIterator[OpenedBus]:
+    """A server shared by all tests of this process, with queues that are made anew."""
+    del folder
+    clock = ManualClock()
+    server = await asyncio.to_thread(servers.shared)
+    await server.clear(*SUBJECTS)
+    async with rabbitmq.open_bus(server.url(), clock, SUBJECTS) as bus:
+        assert isinstance(bus, RabbitMQBus)
+        yield OpenedBus(
+            bus, clock, lambda subject, body: bus.put([(subject, body)]), refuses_unknown=True
+        )
+
+
 BUSES: dict[str, OpenForTest] = {
     "memory": in_memory,
+    "rabbitmq": in_rabbitmq,
     "remote": over_https,
     "sqlite": in_sqlite,
     "postgres": in_postgres,

@@ -1,0 +1,107 @@
+"""What is asked about a pool's queues, and an operator's verbs."""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+
+from mayfly.bus.rabbitmq import queues
+from mayfly.bus.rabbitmq.connections import Link, within
+from mayfly.bus.rabbitmq.wire import copied, deliveries, published_at, reason_of
+from mayfly.model.requests import KEPT_FOR, LARGEST_DELIVERIES, Dead, Waiting, legible
+from mayfly.ports import Clock
+
+
+class _Place(NamedTuple):
+    """A queue and the exchange that leads to it."""
+
+    link: Link
+    channel: AbstractChannel
+    subject: str
+    name: str
+    exchange: str
+
+    async def ready(self) -> int:
+        found = await within(self.channel.declare_queue(self.name, passive=True))
+        return found.declaration_result.message_count or 0
+
+    async def queue(self) -> AbstractQueue:
+        return await self.channel.get_queue(self.name, ensure=False)
+
+    async def take(self, limit: int) -> AsyncIterator[AbstractIncomingMessage]:
+        """At most so many of those that are ready, one after the other."""
+        queue = await self.queue()
+        for _ in range(limit):
+            message = await within(queue.get(fail=False))
+            if message is None:
+                return
+            yield message
+
+    async def put_back(self, message: AbstractIncomingMessage) -> None:
+        """As it was; a copy that starts anew where the server would drop or bury it."""
+        if deliveries(message) >= LARGEST_DELIVERIES - 1:
+            await self.link.publish(self.exchange, [(self.subject, copied(message))])
+            await message.ack()
+        else:
+            await message.nack(requeue=True)
+
+
+async def _waiting(link: Link, subject: str) -> _Place:
+    channel = await link.channel(subject)
+    return _Place(link, channel, subject, queues.queue(subject), queues.EXCHANGE)
+
+
+async def _buried(link: Link, subject: str) -> _Place:
+    channel = await link.channel(subject)
+    return _Place(link, channel, subject, queues.dead_queue(subject), queues.DEAD_EXCHANGE)
+
+
+async def depth(link: Link, subject: str) -> int:
+    """Those that are ready: a lease's message is not, whoever holds it."""
+    return await (await _waiting(link, subject)).ready()
+
+
+async def peek(link: Link, subject: str, limit: int, clock: Clock) -> list[Waiting]:
+    """Held together until all were seen, or the same one would be seen again."""
+    place = await _waiting(link, subject)
+    found = [message async for message in place.take(limit)]
+    for message in found:
+        await place.put_back(message)
+    return [Waiting(legible(one.body), published_at(one, clock.now())) for one in found]
+
+
+async def drain(link: Link, subject: str) -> int:
+    """Those that are ready."""
+    queue = await (await _waiting(link, subject)).queue()
+    return (await within(queue.purge())).message_count or 0
+
+
+async def dead(link: Link, subject: str, limit: int, clock: Clock) -> list[Dead]:
+    """Those the server buried because nobody leased them for 7 days are removed, not shown."""
+    oldest, found = clock.now() - KEPT_FOR, []
+    place = await _buried(link, subject)
+    async for message in place.take(limit):
+        if published_at(message, clock.now()) < oldest:
+            await message.ack()
+        else:
+            found.append(message)
+    for message in found:
+        await place.put_back(message)
+    return [
+        Dead(legible(one.body), reason_of(one), published_at(one, clock.now())) for one in found
+    ]
+
+
+async def requeue(link: Link, subject: str, clock: Clock) -> int:
+    """One after the other: published, confirmed, and only then taken from the dead.
+
+    No more than there are now: what dies again meanwhile stays dead.
+    """
+    moved = 0
+    place = await _buried(link, subject)
+    async for message in place.take(await place.ready()):
+        if published_at(message, clock.now()) >= clock.now() - KEPT_FOR:
+            await link.publish(queues.EXCHANGE, [(subject, copied(message))])
+            moved += 1
+        await message.ack()
+    return moved

@@ -1,0 +1,114 @@
+"""What there is in RabbitMQ for the pools: two exchanges, and two queues for each pool."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
+
+from mayfly.model.errors import InvalidSettings
+from mayfly.model.requests import KEPT_FOR, LARGEST_DELIVERIES
+
+EXCHANGE: Final = "mayfly"
+DEAD_EXCHANGE: Final = "mayfly-dead"
+LONGEST_SUBJECT: Final = 240
+"""Bytes; the name of a queue has at most 255."""
+_MILLISECONDS: Final = int(KEPT_FOR.total_seconds() * 1000)
+_KEPT: Final[dict[str, Any]] = {"x-queue-type": "quorum", "x-message-ttl": _MILLISECONDS}
+_WAITING: Final[dict[str, Any]] = {
+    **_KEPT,
+    # The server counts what comes back, and so one less than what is handed out.
+    "x-delivery-limit": LARGEST_DELIVERIES - 1,
+    "x-dead-letter-exchange": DEAD_EXCHANGE,
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
+
+def queue(subject: str) -> str:
+    """Where the pool's messages wait."""
+    return f"mayfly.{subject}"
+
+
+def dead_queue(subject: str) -> str:
+    """Where the pool's dead messages are."""
+    return f"mayfly-dead.{subject}"
+
+
+def check_names(subjects: Sequence[str]) -> None:
+    """InvalidSettings for a pool that cannot be a routing key, or would be a pattern."""
+    for subject in subjects:
+        if len(subject.encode()) > LONGEST_SUBJECT:
+            raise InvalidSettings(
+                f"pool {subject[:100]!r}… has too long a name for RabbitMQ: "
+                f"more than {LONGEST_SUBJECT} bytes"
+            )
+        if {"*", "#"} & set(subject.split(".")):
+            raise InvalidSettings(
+                f"pool {subject!r} cannot be on RabbitMQ, where `*` and `#` between dots stand "
+                "for any word: give it another name"
+            )
+
+
+async def make(channel: AbstractChannel, subjects: Sequence[str]) -> list[str]:
+    """Everything, where it is not there already; a line for each queue."""
+    try:
+        exchange = await _exchange(channel, EXCHANGE)
+        dead_exchange = await _exchange(channel, DEAD_EXCHANGE)
+        return [
+            line
+            for subject in subjects
+            for line in (
+                await _queue(channel, dead_exchange, dead_queue(subject), subject, _KEPT),
+                await _queue(channel, exchange, queue(subject), subject, _WAITING),
+            )
+        ]
+    except ChannelPreconditionFailed as error:
+        raise InvalidSettings(
+            f"RabbitMQ has a queue or an exchange of that name already, made otherwise: {error}; "
+            "let its messages be leased or move them away, remove it "
+            "(`rabbitmqctl delete_queue NAME`), then run `mayfly bus declare`"
+        ) from error
+
+
+async def check(channel: AbstractChannel, subjects: Sequence[str]) -> None:
+    """InvalidSettings when a queue or an exchange is missing."""
+    try:
+        for name in (EXCHANGE, DEAD_EXCHANGE):
+            await channel.declare_exchange(name, ExchangeType.TOPIC, passive=True)
+        for subject in subjects:
+            for name in (queue(subject), dead_queue(subject)):
+                await channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity as error:
+        raise InvalidSettings(
+            f"RabbitMQ lacks something, and this user may not make it: {error}; "
+            "run `mayfly bus declare` once with the url of a user that may"
+        ) from error
+
+
+async def make_or_check(connection: AbstractConnection, subjects: Sequence[str]) -> None:
+    """Made where this user may configure, else looked at."""
+    try:
+        async with connection.channel() as channel:
+            await make(channel, subjects)
+    except ChannelAccessRefused:
+        async with connection.channel() as channel:
+            await check(channel, subjects)
+
+
+async def _exchange(channel: AbstractChannel, name: str) -> AbstractExchange:
+    return await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
+
+
+async def _queue(
+    channel: AbstractChannel,
+    exchange: AbstractExchange,
+    name: str,
+    subject: str,
+    arguments: dict[str, Any],
+) -> str:
+    made = await channel.declare_queue(name, durable=True, arguments=arguments)
+    await made.bind(exchange, subject)
+    return f"queue {name}, bound to exchange {exchange.name} by {subject}"

@@ -1,0 +1,346 @@
+"""The bus in RabbitMQ, against a real server that is killed, restarted and misconfigured."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel
+from structlog.testing import capture_logs
+
+from mayfly.bus.rabbitmq import declare, open_bus
+from mayfly.engine.clock import SystemClock
+from mayfly.model.errors import InvalidSettings, Permanent, Transient
+from mayfly.model.requests import LARGEST_DELIVERIES, RunnerRequest
+from mayfly.ports import OperableBus
+from tests.fakes.buses import SUBJECTS
+from tests.fakes.clocks import ManualClock
+from tests.servers.rabbitmq import CLOSED, DAEMON, NOBODY, RabbitMQServer, needed, shared
+
+T = TypeVar("T")
+NOT_WAITING = timedelta(0)
+SOON = timedelta(seconds=2)
+LONG = timedelta(minutes=1)
+LINUX = RunnerRequest(pool="linux")
+SEVEN_DAYS = 7 * 24 * 3600 * 1000
+
+
+@pytest.fixture
+async def server() -> RabbitMQServer:
+    """Empty, and shared with other tests: it is left running."""
+    server = await asyncio.to_thread(shared)
+    await server.clear(*SUBJECTS)
+    return server
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[RabbitMQServer]:
+    """One that may be stopped and killed."""
+    needed()
+    server = RabbitMQServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def opened(
+    server: RabbitMQServer, clock: ManualClock | None = None, host: str = ""
+) -> AbstractAsyncContextManager[OperableBus]:
+    return open_bus(server.url(host=host), clock or ManualClock(), SUBJECTS)
+
+
+@asynccontextmanager
+async def channel_of(server: RabbitMQServer) -> AsyncIterator[AbstractChannel]:
+    """What any other program would have."""
+    connection = await aio_pika.connect(server.url())
+    async with connection, connection.channel() as channel:
+        yield channel
+
+
+async def in_the_end(verb: Callable[[], Awaitable[T]]) -> T:
+    """What it answers once the server is ready: queues are later than connections."""
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                return await verb()
+            except Transient:
+                await asyncio.sleep(0.05)
+
+
+LEASE_AND_WAIT = """
+import asyncio, sys
+from datetime import timedelta
+from typing import Any, TypeVar
+from mayfly.bus.rabbitmq import open_bus
+from mayfly.engine.clock import SystemClock
+
+async def main():
+    async with open_bus(sys.argv[1], SystemClock(), ["linux", "arm64"]) as bus:
+        assert await bus.lease("linux", timedelta(0))
+        print("held", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_consumer_s_message_is_another_s_at_once(server: RabbitMQServer):
+    async with opened(server) as bus:
+        await bus.publish([LINUX])
+        consumer = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", LEASE_AND_WAIT, server.url()), stdout=subprocess.PIPE
+        )
+        assert consumer.stdout is not None
+        assert await consumer.stdout.readline() == b"held\n"
+        assert await bus.lease("linux", NOT_WAITING) is None, "another process holds it"
+        consumer.kill()
+        await consumer.wait()
+        assert await bus.lease("linux", SOON) is not None
+
+
+async def test_what_was_published_outlives_a_killed_server(mortal: RabbitMQServer):
+    async with opened(mortal, host="killed") as bus:
+        await bus.publish([LINUX] * 20)
+    await asyncio.to_thread(mortal.kill)
+    await asyncio.to_thread(mortal.start)
+    async with opened(mortal, host="killed") as bus:
+        for _ in range(20):
+            assert await in_the_end(lambda: bus.lease("linux", LONG)) is not None
+
+
+async def test_parked_leases_and_publishers_outlive_a_restart(mortal: RabbitMQServer):
+    with capture_logs() as logs:
+        async with opened(mortal, host="restarted") as bus, asyncio.timeout(60):
+            await bus.publish([LINUX])
+            held = await bus.lease("linux", NOT_WAITING)
+            assert held is not None
+            parked = [asyncio.create_task(bus.lease("linux", LONG)) for _ in range(20)]
+            await asyncio.to_thread(mortal.stop)
+            for verb in (bus.publish([LINUX]), bus.depth("linux"), bus.lease("linux", LONG)):
+                async with asyncio.timeout(5):
+                    with pytest.raises(Transient, match="RabbitMQ at"):
+                        await verb
+            await bus.complete(held.id)
+            assert not any(task.done() for task in parked)
+            await asyncio.to_thread(mortal.start)
+            await in_the_end(lambda: bus.publish([LINUX] * 19))
+            leases = await asyncio.gather(*parked)
+            assert len({lease.id for lease in leases if lease}) == 20
+            await bus.complete(held.id)
+            await bus.abandon(held.id)
+            assert await bus.lease("linux", NOT_WAITING) is None, "the twenty are held"
+    events = [entry["event"] for entry in logs]
+    assert events[:2] == ["bus.lost", "bus.restored"]
+    assert set(events) == {"bus.lost", "bus.restored"}
+
+
+async def test_a_hundred_parked_leases_get_a_hundred_messages_at_once(server: RabbitMQServer):
+    async with opened(server) as bus, asyncio.timeout(30):
+        parked = [asyncio.create_task(bus.lease("linux", LONG)) for _ in range(100)]
+        await bus.publish([LINUX] * 100)
+        leases = await asyncio.gather(*parked)
+        assert len({lease.id for lease in leases if lease}) == 100
+
+
+async def test_leases_cancelled_while_messages_arrive_lose_none(server: RabbitMQServer):
+    async with opened(server) as bus, asyncio.timeout(60):
+        kept = 0
+        for round_ in range(10):
+            parked = [asyncio.create_task(bus.lease("linux", LONG)) for _ in range(5)]
+            await asyncio.sleep(0.002 * round_)
+            publishing = asyncio.create_task(bus.publish([LINUX] * 5))
+            await asyncio.sleep(0.001 * round_)
+            for task in parked[:3]:
+                task.cancel()
+            await publishing
+            for lease in await asyncio.gather(*parked, return_exceptions=True):
+                if not isinstance(lease, BaseException):
+                    assert lease is not None
+                    await bus.complete(lease.id)
+                    kept += 1
+        while lease := await bus.lease("linux", SOON):
+            await bus.complete(lease.id)
+            kept += 1
+        assert kept == 50
+
+
+async def test_an_overdue_lease_ends_though_nobody_asks(server: RabbitMQServer):
+    clock = ManualClock()
+    async with opened(server, clock) as bus, opened(server) as other, asyncio.timeout(10):
+        await bus.publish([LINUX])
+        assert await bus.lease("linux", NOT_WAITING) is not None
+        parked = asyncio.create_task(other.lease("linux", LONG))
+        clock.advance(30)
+        assert await parked is not None
+
+
+async def test_two_control_planes_share_what_there_is(server: RabbitMQServer):
+    async with opened(server) as one, opened(server) as two, asyncio.timeout(10):
+        parked = [asyncio.create_task(bus.lease("linux", LONG)) for bus in (one, two)]
+        await one.publish([LINUX] * 2)
+        assert None not in await asyncio.gather(*parked)
+        assert await one.depth("linux") == 0
+
+
+async def test_a_request_for_a_deleted_queue_is_no_silent_drop(server: RabbitMQServer):
+    async with opened(server) as bus:
+        parked = asyncio.create_task(bus.lease("linux", LONG))
+        async with channel_of(server) as channel:
+            await channel.queue_delete("mayfly.linux")
+        for verb in (bus.publish([LINUX]), bus.depth("linux"), bus.lease("linux", NOT_WAITING)):
+            with pytest.raises(Permanent, match="mayfly bus declare"):
+                await verb
+        async with asyncio.timeout(5):
+            with pytest.raises(Permanent, match="mayfly bus declare"):
+                await parked
+        await bus.publish([RunnerRequest(pool="arm64")])
+        assert await bus.lease("arm64", NOT_WAITING) is not None, "other pools go on"
+
+
+async def test_looking_at_a_message_again_and_again_keeps_it(server: RabbitMQServer):
+    async with opened(server) as bus:
+        await bus.publish([LINUX])
+        for _ in range(2 * LARGEST_DELIVERIES):
+            assert len(await bus.peek("linux", 10)) == 1
+        async with channel_of(server) as channel:
+            await channel.default_exchange.publish(aio_pika.Message(b"?"), "mayfly-dead.linux")
+        for _ in range(3 * LARGEST_DELIVERIES):
+            (dead,) = await bus.dead("linux", 10)
+        assert dead.text == "?"
+        assert await bus.depth("linux") == 1
+
+
+async def test_the_queues_are_as_documented(server: RabbitMQServer):
+    """Declaring them again by hand is refused when a single argument differs."""
+    await declare(server.url(), SUBJECTS)
+    kept: dict[str, Any] = {"x-queue-type": "quorum", "x-message-ttl": SEVEN_DAYS}
+    waiting: dict[str, Any] = {
+        "x-delivery-limit": 9,
+        "x-dead-letter-exchange": "mayfly-dead",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    async with channel_of(server) as channel:
+        await channel.declare_queue("mayfly-dead.linux", durable=True, arguments=kept)
+        await channel.declare_queue("mayfly.linux", durable=True, arguments={**kept, **waiting})
+        for exchange in ("mayfly", "mayfly-dead"):
+            await channel.declare_exchange(exchange, "topic", durable=True)
+
+
+async def test_a_message_is_on_the_wire_as_documented(server: RabbitMQServer):
+    clock = ManualClock()
+    async with opened(server, clock) as bus, channel_of(server) as channel:
+        await bus.publish([LINUX])
+        queue = await channel.get_queue("mayfly.linux")
+        message = await queue.get(no_ack=True)
+        assert message.body == b'{"type":"runner_request","pool":"linux","version":1}'
+        assert message.content_type == "application/json"
+        assert message.delivery_mode is aio_pika.DeliveryMode.PERSISTENT
+        assert message.type == "runner_request"
+        assert message.headers["mayfly-version"] == 1
+        assert message.timestamp == clock.now()
+        assert message.message_id
+        assert message.routing_key == "linux"
+
+
+async def test_declaring_twice_is_declaring_once(server: RabbitMQServer):
+    lines = await declare(server.url(), ["linux"])
+    assert await declare(server.url(), ["linux"]) == lines
+    assert [line.split(",")[0] for line in lines] == [
+        "queue mayfly-dead.linux",
+        "queue mayfly.linux",
+    ]
+
+
+async def test_a_queue_made_otherwise_is_named_with_what_to_do(server: RabbitMQServer):
+    async with channel_of(server) as channel:
+        await channel.declare_queue("mayfly.linux", durable=True)
+    with pytest.raises(InvalidSettings, match=r"mayfly\.linux.*delete_queue"):
+        async with opened(server):
+            pass
+    with pytest.raises(InvalidSettings, match=r"mayfly\.linux.*delete_queue"):
+        await declare(server.url(), SUBJECTS)
+
+
+async def test_a_user_that_may_not_configure_uses_what_was_declared(server: RabbitMQServer):
+    url = server.url(DAEMON)
+    with pytest.raises(InvalidSettings, match="mayfly bus declare"):
+        async with open_bus(url, ManualClock(), SUBJECTS):
+            pass
+    with pytest.raises(InvalidSettings, match="permission"):
+        await declare(url, SUBJECTS)
+    await declare(server.url(), SUBJECTS)
+    async with open_bus(url, ManualClock(), SUBJECTS) as bus:
+        async with channel_of(server) as channel:
+            await channel.default_exchange.publish(aio_pika.Message(b"?"), "mayfly.linux")
+        await bus.publish([LINUX, LINUX])
+        lease = await bus.lease("linux", SOON)
+        assert lease is not None
+        await bus.complete(lease.id)
+        assert len(await bus.peek("linux", 10)) == 1
+        assert await bus.requeue("linux") == 1
+        assert await bus.drain("linux") == 2
+
+
+async def test_a_user_without_rights_in_use_is_told_so(server: RabbitMQServer):
+    await declare(server.url(), SUBJECTS)
+    async with open_bus(server.url(NOBODY), ManualClock(), SUBJECTS) as bus:
+        for verb in (bus.publish([LINUX]), bus.lease("linux", NOT_WAITING)):
+            with pytest.raises(Permanent, match="permission"):
+                await verb
+
+
+@pytest.mark.parametrize(
+    ("user", "host", "sentence"),
+    [
+        ("mayfly:WRONG-WORD", "", "refuses the user or the password"),
+        ("stranger:WRONG-WORD", "", "refuses the user or the password"),
+        (DAEMON, "not-there", "virtual host"),
+        (DAEMON, CLOSED, "virtual host"),
+    ],
+)
+async def test_a_url_that_cannot_work_is_invalid_and_its_password_is_not_shown(
+    server: RabbitMQServer, user: str, host: str, sentence: str
+):
+    with pytest.raises(InvalidSettings, match=sentence) as told:
+        async with open_bus(server.url(user, host), ManualClock(), SUBJECTS):
+            pass
+    assert user.partition(":")[2] not in str(told.value)
+    assert str(server.port) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:SECRET@localhost/",
+        "amqp://",
+        "amqp://user:SECRET@localhost:many/",
+        "amqp://user:12/SECRET@localhost/",
+        "amqp://user:SE#CRET@localhost/",
+    ],
+)
+async def test_what_is_no_url_of_rabbitmq_is_said_without_repeating_it(url: str):
+    with pytest.raises(InvalidSettings, match="amqp://USER:PASSWORD@HOST") as told:
+        async with open_bus(url, ManualClock(), SUBJECTS):
+            pass
+    assert "SE" not in str(told.value).replace("USER", "")
+    assert told.value.__cause__ is None
+
+
+@pytest.mark.parametrize("subject", ["*", "a.#", "é" * 200])
+async def test_a_pool_that_cannot_be_a_routing_key_is_refused(subject: str):
+    with pytest.raises(InvalidSettings, match="RabbitMQ"):
+        await declare("amqp://user:word@127.0.0.1:1/", [subject])
+
+
+async def test_a_server_that_is_away_at_the_start_is_transient():
+    with pytest.raises(Transient, match="cannot be reached"):
+        async with open_bus("amqp://user:SECRET@127.0.0.1:1/", SystemClock(), SUBJECTS):
+            pass
