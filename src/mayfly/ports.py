@@ -176,7 +176,8 @@ class Ledger(Protocol):
         """The group's failures are forgotten: it may have runners again at once. Idempotent."""
 
     async def revived(self, installation: InstallationId) -> Changes:
-        """What GitHub refused there may work now: its groups' failures are forgotten."""
+        """What GitHub refused there may work now: its groups' failures are forgotten, and names
+        that could not be asked about are due."""
 
     async def forget(self, limit: int) -> int:
         """Delete what was completed longer ago than it is kept; how many rows (R17)."""

@@ -3,6 +3,7 @@
 import pytest
 
 from mayfly.model.changes import Changes, Mint
+from mayfly.model.jobs import InstallationId
 from mayfly.model.protocol import Order, Outcome
 from mayfly.model.runners import ClaimState, Registration, Sighting
 from tests.fakes.backends import OpenedStore
@@ -51,6 +52,32 @@ async def half_ended_claim(store: OpenedStore) -> Mint:
     second = await store.ledger.minting(first.claim.id, first.claim.boot, PREFIX)
     await store.ledger.record([completed_job(1, runner=first.name)])
     return second
+
+
+async def test_an_installation_that_answers_again_is_asked_about_its_names_at_once(
+    store: OpenedStore,
+):
+    mint = await half_ended_claim(store)
+    await unreachable_for(store, mint.name, 2 * HOUR)
+    await store.ledger.saw(mint.name, Sighting.UNREACHABLE)
+    assert await next_look(store, mint.name) > 50 * MINUTE
+    await store.ledger.revived(InstallationId(8))
+    assert await next_look(store, mint.name) > 50 * MINUTE, "another one says nothing of it"
+    await store.ledger.revived(InstallationId(7))
+    assert await store.due_looks() == [mint.name]
+    await store.ledger.saw(mint.name, Sighting.UNREACHABLE)
+    assert await next_look(store, mint.name) == MINUTE, "the pauses begin anew"
+
+
+async def test_an_installation_that_answers_again_brings_no_second_negative_early(
+    store: OpenedStore,
+):
+    mint = await half_ended_claim(store)
+    await store.ledger.saw(mint.name, Sighting.NOT_FOUND)
+    await store.ledger.saw(mint.name, Sighting.UNREACHABLE)
+    due = await next_look(store, mint.name)
+    await store.ledger.revived(InstallationId(7))
+    assert await next_look(store, mint.name) == due
 
 
 async def test_only_the_name_that_completed_names_is_proven_gone_by_it(store: OpenedStore):

@@ -254,6 +254,23 @@ def test_a_job_queued_while_the_app_was_suspended_is_found_although_no_list_show
     played(scene, pool_of(most=1))
 
 
+def test_a_runner_left_at_an_owner_who_was_away_is_gone_minutes_after_the_return():
+    async def scene(stage: Stage) -> None:
+        world = stage.world
+        world.runners.paused_until = 7200.0
+        run = stage.push(60.0)
+        await stage.until(lambda: bool(world.runners.all()))
+        run.repository.owner.keep_out(Access.SUSPENDED)
+        world.machines[0].never_return()
+        await asyncio.sleep(6000.0)  # the pauses between two looks have grown to an hour
+        world.jobs.cancel(run)
+        run.repository.owner.let_back()
+        world.deliveries.tell_unsuspended(run.repository.owner)
+        await stage.until(lambda: not world.runners.all(), minutes=5)
+
+    played(scene, pool_of(most=1, machines=1))
+
+
 def test_a_strangers_job_on_a_runner_hides_the_next_job_for_minutes_only():
     async def scene(stage: Stage) -> None:
         stage.world.faults.aim(NEVER_LOGGED, lambda job, action: action == "in_progress")

@@ -136,7 +136,11 @@ class TransactionalLedger:
         return await self._turn(lambda turn: blame.retry(turn, _group(turn.tables, group)))
 
     async def revived(self, installation: InstallationId) -> Changes:
-        return await self._turn(lambda turn: blame.revived(turn, installation))
+        def act(turn: Turn) -> None:
+            blame.revived(turn, installation)
+            proofs.answers_again(turn, installation)
+
+        return await self._turn(act)
 
     async def forget(self, limit: int) -> int:
         return await self._transactions.write(

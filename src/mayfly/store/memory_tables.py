@@ -352,6 +352,16 @@ class MemoryTables:
         ]
         return sorted(due, key=lambda found: (found.next_look_at, found.name))[:limit]
 
+    def unreached(self, installation: InstallationId) -> list[Registration]:
+        found = [one for one in self._registrations.values() if one.unreachable_since is not None]
+        ours = [one for one in found if self._installation_of(one) == installation]
+        return sorted(ours, key=lambda one: one.name)
+
+    def _installation_of(self, registration: Registration) -> InstallationId | None:
+        claim = self._claims.get(registration.claim)
+        group = self._groups.get(claim.group) if claim else None
+        return group.installation if group else None
+
     def registrations(self) -> list[Registration]:
         return sorted(self._registrations.values(), key=lambda found: found.name)
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.jobs import InstallationId
 from mayfly.model.runners import (
     Claim,
     ClaimId,
@@ -68,6 +69,18 @@ def saw(turn: Turn, name: str, sighting: Sighting) -> None:
         busy = advanced(claim, ClaimState.BUSY, turn.at)
         turn.claim(claim, msgspec.structs.replace(busy, unattributed=True))
         riddle(turn, claim)
+
+
+def answers_again(turn: Turn, installation: InstallationId) -> None:
+    """The pauses grew while it was silent, up to an hour (R6)."""
+    for found in turn.tables.unreached(installation):
+        claim = turn.tables.claim(found.claim)
+        registration = turn.tables.registration(found.name)
+        if claim is None or registration is None or registration.negatives:
+            continue
+        turn.tables.put_registration(
+            msgspec.structs.replace(registration, next_look_at=turn.at, unreached=0)
+        )
 
 
 def riddle(turn: Turn, claim: Claim) -> None:

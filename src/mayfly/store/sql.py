@@ -326,6 +326,9 @@ class SqlTables:
     def due_registrations(self, at: float, limit: int) -> list[Registration]:
         return self._registrations(sql.due_registrations, at=at, most=limit)
 
+    def unreached(self, installation: InstallationId) -> list[Registration]:
+        return self._registrations(sql.unreached, installation=installation)
+
     def registrations(self) -> list[Registration]:
         return self._registrations(sql.registrations)
 

@@ -297,6 +297,15 @@ due_registrations = (
     .limit(sa.bindparam("most"))
 )
 
+unreached = registrations.where(
+    registration.c.unreachable_since.is_not(None),
+    sa.exists().where(
+        claim.c.id == registration.c.claim,
+        claim.c.grp == grp.c.id,
+        grp.c.installation == sa.bindparam("installation"),
+    ),
+)
+
 put_job_many = Many(put_job, [column.name for column in job.columns])
 _IDENTITY = ("id", "key", "installation", "scope", "pool", "owner", "variant", "labels")
 add_queued_many = Many(
