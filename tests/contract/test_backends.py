@@ -5,7 +5,12 @@ from importlib.metadata import entry_points
 from tests.fakes.backends import STORES
 from tests.fakes.buses import BUSES
 
-HARNESSES = {"memory": {"memory"}, "remote": {"remote"}, "sql": {"sqlite", "postgres"}}
+HARNESSES = {
+    "memory": {"memory"},
+    "remote": {"remote"},
+    "servicebus": {"servicebus"},
+    "sql": {"sqlite", "postgres"},
+}
 """The names under which an entry point meets the suite."""
 
 
