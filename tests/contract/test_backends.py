@@ -9,6 +9,7 @@ HARNESSES = {
     "memory": {"memory"},
     "rabbitmq": {"rabbitmq"},
     "remote": {"remote"},
+    "servicebus": {"servicebus"},
     "sql": {"sqlite", "postgres"},
 }
 """The names under which an entry point meets the suite."""

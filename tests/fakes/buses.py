@@ -1,26 +1,46 @@
 """Every bus there is, opened empty for one test, with what only a test may do to it."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+from uuid import uuid4
 
-from mayfly.bus import memory, rabbitmq, remote, sql
+import pytest
+from azure.servicebus.aio.management import ServiceBusAdministrationClient
+
+from mayfly.bus import memory, rabbitmq, remote, servicebus, sql
 from mayfly.bus.rabbitmq.leases import RabbitMQBus
-from mayfly.model.requests import Dead, Message, Waiting
+from mayfly.engine.clock import SystemClock
+from mayfly.model.requests import (
+    KEPT_FOR,
+    LARGEST_DELIVERIES,
+    LEASE_TIME,
+    Dead,
+    Message,
+    Waiting,
+)
 from mayfly.ports import Lease, OperableBus
 from mayfly.web.server import serve
 from tests.fakes.backends import on_postgres
 from tests.fakes.clocks import ManualClock
 from tests.fakes.web import world
 from tests.servers import rabbitmq as servers
+from tests.servers.servicebus import ServiceBusStandIn, opened_service_bus
 
 SUBJECTS = ("linux", "arm64")
 
 Put = Callable[[str, bytes], Awaitable[None]]
 """Bytes for a subject, past everything that would refuse them."""
+Pass = Callable[[float], None]
+"""Lets so many seconds go by."""
+
+
+def _nothing_else(seconds: float) -> None:
+    """The bus has no clock but the one it is given."""
 
 
 class OpenedBus(NamedTuple):
@@ -31,10 +51,13 @@ class OpenedBus(NamedTuple):
     put: Put
     refuses_unknown: bool = False
     """Whether publishing for a subject nobody declared is refused; else it waits for somebody."""
+    passes_elsewhere: Pass = _nothing_else
+    """For what keeps the messages, when it has a clock of its own."""
 
     def passes(self, seconds: float) -> None:
         """So much time goes by, for the bus and for whatever keeps its messages."""
         self.clock.advance(seconds)
+        self.passes_elsewhere(seconds)
 
 
 OpenForTest = Callable[[Path], AbstractAsyncContextManager[OpenedBus]]
@@ -137,11 +160,66 @@ async def in_rabbitmq(folder: Path) -> AsyncIterator[OpenedBus]:
         )
 
 
+def declare_on(stand_in: ServiceBusStandIn) -> None:
+    """What `mayfly bus declare` makes on the real thing."""
+    topic = stand_in.namespace.make_topic("mayfly", detects_duplicates=True)
+    for subject in SUBJECTS:
+        made = topic.subscribe(
+            subject,
+            lock_time=LEASE_TIME,
+            most_deliveries=LARGEST_DELIVERIES,
+            time_to_live=KEPT_FOR,
+        )
+        made.rules = {"subject": subject}
+
+
+@asynccontextmanager
+async def on_service_bus(folder: Path) -> AsyncIterator[OpenedBus]:
+    """The SDK, over TCP, against a Service Bus of the test's own."""
+    del folder
+    async with opened_service_bus() as stand_in:
+        declare_on(stand_in)
+        clock = ManualClock(stand_in.time)
+        async with servicebus.open_bus(stand_in.url(), clock, SUBJECTS) as bus:
+            assert isinstance(bus, servicebus.ServiceBus)
+            yield OpenedBus(bus, clock, _put_into(bus), True, stand_in.advance)
+
+
+@asynccontextmanager
+async def on_azure(folder: Path) -> AsyncIterator[OpenedBus]:
+    """A topic of the test's own in a real namespace; the key has to be allowed to manage."""
+    del folder
+    topic = f"mayfly-test-{uuid4().hex[:12]}"
+    namespace = os.environ[AZURE].rstrip(";")
+    url = f"{namespace};EntityPath={topic}"
+    await servicebus.declare(url, SUBJECTS)
+    try:
+        clock = ManualClock(SystemClock().now())
+        async with servicebus.open_bus(url, clock, SUBJECTS) as bus:
+            assert isinstance(bus, servicebus.ServiceBus)
+            yield OpenedBus(bus, clock, _put_into(bus), True, _its_time_is_its_own)
+    finally:
+        async with ServiceBusAdministrationClient.from_connection_string(namespace) as client:
+            await client.delete_topic(topic)
+
+
+def _put_into(bus: servicebus.ServiceBus) -> Put:
+    return lambda subject, body: bus.put([(subject, body)])
+
+
+def _its_time_is_its_own(seconds: float) -> NoReturn:
+    pytest.skip("the service's time cannot be advanced")
+
+
+AZURE = "MAYFLY_TEST_SERVICEBUS"
+"""A connection string; where it is set, the suite runs against that namespace, too."""
 BUSES: dict[str, OpenForTest] = {
     "memory": in_memory,
     "rabbitmq": in_rabbitmq,
     "remote": over_https,
     "sqlite": in_sqlite,
     "postgres": in_postgres,
+    "servicebus": on_service_bus,
+    **({"servicebus-azure": on_azure} if AZURE in os.environ else {}),
 }
 """By name; tests/contract/test_backends.py sees to it that no entry point is missing."""
