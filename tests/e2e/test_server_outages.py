@@ -35,7 +35,14 @@ owner = "octo-org"
 pool = "linux"
 """
 ACCOUNTS = (Account(login="octo-org", type="Organization", repositories=("octo-repo",)),)
-DEADLINES = {"turn_seconds": 2.0, "heartbeat_seconds": 5.0, "silent_seconds": 60.0}
+DEADLINES = {
+    "turn_seconds": 1.0,
+    "heartbeat_seconds": 5.0,
+    "silent_seconds": 60.0,
+    "surplus_seconds": 5.0,
+    "proof_seconds": 2.0,
+    "look_again_seconds": 2.0,
+}
 LEADER = """
 SELECT pid FROM pg_locks
 WHERE locktype = 'advisory' AND classid = 7015 AND objid = 2 AND granted

@@ -6,7 +6,7 @@ from typing import cast
 
 from mayfly.model.errors import InvalidSettings
 
-EXTRAS = {"cosmos": "azure"}
+EXTRAS = {"cosmos": "azure", "servicebus": "azure"}
 """The extra that installs a backend, where it is not called like it."""
 
 
