@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from bench.places import POSTGRES_RABBITMQ, SQLITE, Place, Servers, servers
 from mayfly.cli.demo.stage import interpreter
 from mayfly.cli.settings import as_toml
 from mayfly.simulator import (
@@ -40,8 +41,7 @@ jobs:
 PLANE = """\
 [server]
 port = 0
-[store]
-url = "sqlite:///{directory}/mayfly.sqlite"
+{places}
 [github]
 app_id = 4711
 api_url = "{github}"
@@ -63,14 +63,16 @@ pool = "linux"
 
 
 def measure() -> None:
-    """Prints both."""
-    asyncio.run(_latency())
-    asyncio.run(_burst())
+    """Prints all."""
+    with servers() as started:
+        for place in (SQLITE, POSTGRES_RABBITMQ):
+            asyncio.run(_latency(place, started))
+        asyncio.run(_burst(started))
 
 
-async def _latency() -> None:
+async def _latency(place: Place, started: Servers) -> None:
     waits = []
-    async with _stage(1) as (simulator, directory):
+    async with _stage(1, place, started) as (simulator, directory):
         for number in range(JOBS):
             stamps = directory / "starts"
             before = _stamps(stamps)
@@ -80,14 +82,14 @@ async def _latency() -> None:
             waits.append((_stamps(stamps)[len(before)] - began) / 1e6)
             await asyncio.sleep(0.3)  # the executor cleans up and parks again
     waits = sorted(waits[3:])
-    print("dispatched at the simulator -> runner process exec'd, one parked executor")
+    print(f"dispatched at the simulator -> runner process exec'd, one executor, {place.name}")
     print(
         f"  p50 {statistics.median(waits):6.1f} ms   p99 {waits[-1]:6.1f} ms   ({len(waits)} jobs)"
     )
 
 
-async def _burst() -> None:
-    async with _stage(EXECUTORS) as (simulator, _):
+async def _burst(started: Servers) -> None:
+    async with _stage(EXECUTORS, SQLITE, started) as (simulator, _):
         slow = ApiRule(path="*generate-jitconfig*", latency_ms=MINT_MILLISECONDS, only_latency=True)
         simulator.faults = Faults(api=(slow,))
         began = time.perf_counter()
@@ -102,7 +104,9 @@ async def _burst() -> None:
 
 
 @asynccontextmanager
-async def _stage(executors: int) -> AsyncIterator[tuple[Simulator, Path]]:
+async def _stage(
+    executors: int, place: Place, started: Servers
+) -> AsyncIterator[tuple[Simulator, Path]]:
     private, public = generate_app_key()
     plain, token = new_token("bench", Role.EXECUTOR, ("linux",))
     with tempfile.TemporaryDirectory() as name:
@@ -128,7 +132,12 @@ async def _stage(executors: int) -> AsyncIterator[tuple[Simulator, Path]]:
             simulator = await stack.enter_async_context(serve(settings))
             config = directory / "mayfly.toml"
             config.write_text(
-                PLANE.format(directory=directory, github=simulator.url, token=as_toml(token))
+                PLANE.format(
+                    directory=directory,
+                    github=simulator.url,
+                    token=as_toml(token),
+                    places=place.settings(f"{directory}/mayfly.sqlite", started),
+                )
             )
             log = directory / "plane.log"
             stack.push_async_callback(_stopped, _started(log, "serve", "--config", str(config)))

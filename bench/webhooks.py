@@ -6,12 +6,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from bench.machines import free_port, pinned
+from bench.places import (
+    POSTGRES,
+    POSTGRES_RABBITMQ,
+    SQLITE,
+    SQLITE_RABBITMQ,
+    Place,
+    Servers,
+    servers,
+)
 from mayfly.engine.clock import SystemClock
 from mayfly.model.access import Admitted, Scope
 from mayfly.model.deadlines import Deadlines
@@ -23,11 +34,14 @@ from mayfly.store import sql
 SECRET = "bench-secret"
 BACKLOG = 100_000
 GROUPS = 50
+RUNG_FOR_EACH = 100_000
+"""So large a pool has a free slot, and so a confirmed doorbell, for every job."""
+BARE = "bare ASGI + HMAC + batched insert"
+EMPTY = "mayfly, SQLite, empty ledger"
 SETTINGS = """\
 [server]
 port = {port}
-[store]
-url = "sqlite:///{directory}/mayfly.sqlite"
+{places}
 [github]
 app_id = 1
 api_url = "http://127.0.0.1:9"
@@ -37,6 +51,7 @@ webhook_secret_files = ["{directory}/secret"]
 level = "warning"
 [[pools]]
 name = "linux"
+max = {most}
 [[access]]
 owner = "bench"
 pool = "linux"
@@ -44,24 +59,29 @@ pool = "linux"
 
 
 def measure(rounds: int = 5, count: int = 15_000) -> None:
-    """Interleaved rounds; medians and the two ratios."""
-    bare, empty, full = [], [], []
-    for _ in range(rounds):
-        bare.append(_bare(count))
-        empty.append(_mayfly(count, backlog=0))
-        full.append(_mayfly(count, backlog=BACKLOG))
-    medians = [statistics.median(rates) for rates in (bare, empty, full)]
+    """Interleaved rounds; medians and their ratios."""
+    backlog = f"mayfly, SQLite, {BACKLOG:,} queued"
+    with servers() as started:
+        runs: dict[str, Callable[[], float]] = {
+            BARE: lambda: _bare(count),
+            EMPTY: lambda: _mayfly(count, SQLITE, started),
+            backlog: lambda: _mayfly(count, SQLITE, started, backlog=BACKLOG),
+            **{
+                f"mayfly, {place.name}": partial(_mayfly, count, place, started)
+                for place in (SQLITE_RABBITMQ, POSTGRES, POSTGRES_RABBITMQ)
+            },
+        }
+        rates: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(rounds):
+            for name, run in runs.items():
+                rates[name].append(run())
+    medians = {name: statistics.median(found) for name, found in rates.items()}
     print("webhooks, distinct signed 11 KB payloads, 32 connections, server on one core")
-    names = (
-        "bare ASGI + HMAC + batched insert",
-        "mayfly, empty ledger",
-        f"mayfly, {BACKLOG:,} queued",
-    )
-    for name, rates, median in zip(names, (bare, empty, full), medians, strict=True):
-        shown = ", ".join(f"{rate:,.0f}" for rate in rates)
-        print(f"  {name:36} {median:8,.0f}/s   ({shown})")
-    print(f"  mayfly / bare                        {medians[1] / medians[0]:8.0%}")
-    print(f"  with backlog / without               {medians[2] / medians[1]:8.0%}")
+    for name, found in rates.items():
+        shown = ", ".join(f"{rate:,.0f}" for rate in found)
+        print(f"  {name:36} {medians[name]:8,.0f}/s   ({shown})")
+    print(f"  mayfly / bare                        {medians[EMPTY] / medians[BARE]:8.0%}")
+    print(f"  with backlog / without               {medians[backlog] / medians[EMPTY]:8.0%}")
 
 
 def _bare(count: int) -> float:
@@ -72,13 +92,20 @@ def _bare(count: int) -> float:
             return _load(port, count, first=0)
 
 
-def _mayfly(count: int, backlog: int) -> float:
+def _mayfly(count: int, place: Place, started: Servers, backlog: int = 0) -> float:
     with tempfile.TemporaryDirectory() as name:
         directory, port = Path(name), free_port()
         (directory / "app.pem").write_text(generate_app_key()[0])
         (directory / "secret").write_text(SECRET)
         config = directory / "mayfly.toml"
-        config.write_text(SETTINGS.format(port=port, directory=directory))
+        config.write_text(
+            SETTINGS.format(
+                port=port,
+                directory=directory,
+                most=RUNG_FOR_EACH if place.bus == "rabbitmq" else 1,
+                places=place.settings(f"{directory}/mayfly.sqlite", started),
+            )
+        )
         if backlog:
             asyncio.run(_fill(f"sqlite:///{directory}/mayfly.sqlite", backlog))
         with pinned(0, "-m", "mayfly", "serve", "--config", str(config), port=port):

@@ -1,5 +1,6 @@
 """A PostgreSQL of the tests' own: private files, a private port, gone afterwards."""
 
+import asyncio
 import atexit
 import os
 import shutil
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -115,6 +117,11 @@ class PostgresServer:
     async def drop(self, url: str) -> None:
         """Whoever is connected to it is cut off."""
         await self._rows(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def created(self) -> str:
+        """As `empty`, whether or not an event loop runs."""
+        with ThreadPoolExecutor(1) as beside:
+            return beside.submit(lambda: asyncio.run(self.empty())).result()
 
     async def _created(self, template: str) -> str:
         name = f"t{os.getpid()}_{next(self._numbers)}"
