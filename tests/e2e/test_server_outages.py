@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -120,13 +120,39 @@ async def test_of_two_control_planes_one_is_killed_every_ten_seconds_while_500_j
         await asyncio.to_thread(server.remove)
 
 
+async def test_the_other_control_plane_leads_15_seconds_after_a_kill_with_the_usual_deadlines():
+    postgres.needed()
+    server = await asyncio.to_thread(lambda: postgres.PostgresServer(fsync=True))
+    try:
+        await asyncio.to_thread(server.start)
+        url = await server.fresh()
+        async with stage_on(lambda _: Places(url, "sql", url), deadlines={}) as stage:
+            first = await stage.plane("first")
+            await until(lambda: leader(stage) is not None, "the first leads")
+            await stage.plane("second")
+            led = leader(stage)
+            await first.killed()
+            (seconds,) = await taken_over(stage, led)
+            print(f"taken over after {seconds:.1f} s")
+            since = rows(stage, "SELECT ledger_seconds FROM clock")
+            await until(
+                lambda: rows(stage, "SELECT ledger_seconds FROM clock") != since,
+                "a turn of the other",
+                TAKEN_OVER_SECONDS - seconds + 20.0,
+            )
+    finally:
+        await asyncio.to_thread(server.remove)
+
+
 @asynccontextmanager
-async def stage_on(places: Callable[[str], Places]) -> AsyncIterator[Stage]:
+async def stage_on(
+    places: Callable[[str], Places], deadlines: Mapping[str, float] = DEADLINES
+) -> AsyncIterator[Stage]:
     """A stage with its ledger and its bus somewhere; `places` is told a file it may use."""
     async with opened(
         POOLS,
         accounts=ACCOUNTS,
-        deadlines=DEADLINES,
+        deadlines=deadlines,
         mints_per_minute=100_000,
         rate_limit=1_000_000,
         shown=False,
