@@ -69,77 +69,72 @@ async def test_rabbitmq_that_stops_for_20_seconds_costs_no_job():
 
 
 async def test_postgresql_that_is_killed_twice_under_load_costs_no_job():
-    postgres.needed()
-    server = await asyncio.to_thread(lambda: postgres.PostgresServer(fsync=True))
-    try:
-        await asyncio.to_thread(server.start)
-        url = await server.fresh()
-        async with stage_on(lambda _: Places(url, "sql", url)) as stage:
-            await stage.plane()
-            async with hands(stage, HANDS):
-                loading = asyncio.create_task(loaded(stage, seconds=15.0))
-                for _ in range(2):
-                    await asyncio.sleep(3.0)  # so long it is well
-                    await asyncio.to_thread(server.kill)
-                    await asyncio.sleep(1.0)  # and so long it is away
-                    await asyncio.to_thread(server.start)
-                await served(stage, await loading)
-            await check_nothing_is_left(stage)
-    finally:
-        await asyncio.to_thread(server.remove)
+    async with stage_on_postgres() as (stage, server):
+        await stage.plane()
+        async with hands(stage, HANDS):
+            loading = asyncio.create_task(loaded(stage, seconds=15.0))
+            for _ in range(2):
+                await asyncio.sleep(3.0)  # so long it is well
+                await asyncio.to_thread(server.kill)
+                await asyncio.sleep(1.0)  # and so long it is away
+                await asyncio.to_thread(server.start)
+            await served(stage, await loading)
+        await check_nothing_is_left(stage)
 
 
 async def test_of_two_control_planes_one_is_killed_every_ten_seconds_while_500_jobs_run():
-    postgres.needed()
-    server = await asyncio.to_thread(lambda: postgres.PostgresServer(fsync=True))
-    try:
-        await asyncio.to_thread(server.start)
-        url = await server.fresh()
-        async with stage_on(lambda _: Places(url, "sql", url)) as stage:
-            names = ("east", "west")
-            planes = {name: await stage.plane(name) for name in names}
-            async with balancer(stage.urls) as stage.address:
-                stage.simulator.set_webhook(f"{stage.address}/webhooks/github")
-                takeovers: list[float] = []
-                async with hands(stage, HANDS):
-                    loading = asyncio.create_task(loaded(stage, seconds=50.0, rate=10, twice=False))
-                    for name in names * 2:
-                        await asyncio.sleep(10.0)  # between two kills
-                        led = leader(stage)
-                        await planes[name].killed()
-                        takeovers += await taken_over(stage, led)
-                        planes[name] = await stage.plane(name)
-                    jobs = await loading
-                    await served(stage, jobs)
-                print(f"takeovers after {[f'{seconds:.1f} s' for seconds in takeovers]}")
-                assert takeovers, "neither of the two that were killed led"
-                assert len(jobs) == 500
-                assert doubled(stage) == []
-                await check_nothing_is_left(stage)
-    finally:
-        await asyncio.to_thread(server.remove)
+    async with stage_on_postgres() as (stage, _):
+        names = ("east", "west")
+        planes = {name: await stage.plane(name) for name in names}
+        async with balancer(stage.urls) as stage.address:
+            stage.simulator.set_webhook(f"{stage.address}/webhooks/github")
+            takeovers: list[float] = []
+            async with hands(stage, HANDS):
+                loading = asyncio.create_task(loaded(stage, seconds=50.0, rate=10, twice=False))
+                for name in names * 2:
+                    await asyncio.sleep(10.0)  # between two kills
+                    led = leader(stage)
+                    await planes[name].killed()
+                    takeovers += await taken_over(stage, led)
+                    planes[name] = await stage.plane(name)
+                jobs = await loading
+                await served(stage, jobs)
+            print(f"takeovers after {[f'{seconds:.1f} s' for seconds in takeovers]}")
+            assert takeovers, "neither of the two that were killed led"
+            assert len(jobs) == 500
+            assert doubled(stage) == []
+            await check_nothing_is_left(stage)
 
 
 async def test_the_other_control_plane_leads_15_seconds_after_a_kill_with_the_usual_deadlines():
+    async with stage_on_postgres({}) as (stage, _):
+        first = await stage.plane("first")
+        await until(lambda: leader(stage) is not None, "the first leads")
+        await stage.plane("second")
+        led = leader(stage)
+        await first.killed()
+        (seconds,) = await taken_over(stage, led)
+        print(f"taken over after {seconds:.1f} s")
+        since = rows(stage, "SELECT ledger_seconds FROM clock")
+        await until(
+            lambda: rows(stage, "SELECT ledger_seconds FROM clock") != since,
+            "a turn of the other",
+            TAKEN_OVER_SECONDS - seconds + 20.0,
+        )
+
+
+@asynccontextmanager
+async def stage_on_postgres(
+    deadlines: Mapping[str, float] = DEADLINES,
+) -> AsyncIterator[tuple[Stage, postgres.PostgresServer]]:
+    """Ledger and bus on a server that may be killed, durable as an operator's."""
     postgres.needed()
     server = await asyncio.to_thread(lambda: postgres.PostgresServer(fsync=True))
     try:
         await asyncio.to_thread(server.start)
         url = await server.fresh()
-        async with stage_on(lambda _: Places(url, "sql", url), deadlines={}) as stage:
-            first = await stage.plane("first")
-            await until(lambda: leader(stage) is not None, "the first leads")
-            await stage.plane("second")
-            led = leader(stage)
-            await first.killed()
-            (seconds,) = await taken_over(stage, led)
-            print(f"taken over after {seconds:.1f} s")
-            since = rows(stage, "SELECT ledger_seconds FROM clock")
-            await until(
-                lambda: rows(stage, "SELECT ledger_seconds FROM clock") != since,
-                "a turn of the other",
-                TAKEN_OVER_SECONDS - seconds + 20.0,
-            )
+        async with stage_on(lambda _: Places(url, "sql", url), deadlines) as stage:
+            yield stage, server
     finally:
         await asyncio.to_thread(server.remove)
 

@@ -1,6 +1,5 @@
 """A stand-in for an Azure Cosmos DB account, on this machine; what it keeps is gone with it."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,9 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import CosmosClient
+
+from tests.servers.absent import absent
 
 PROGRAM = Path(sys.prefix, "cosmos/node_modules/@vercel/cosmosdb-server/lib/cli.js")
 KEY = "bm90IGEgc2VjcmV0LCBvZiBhIHN0YW5kLWluIA=="
@@ -84,10 +84,7 @@ class Cosmos:
 def running() -> Iterator[Cosmos]:
     """An account that answers; skips where it cannot be started, and fails there in CI."""
     if not shutil.which("node") or not PROGRAM.exists():
-        reason = f"Cosmos DB's stand-in needs node and {PROGRAM}; make .venv/.installed"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent(f"Cosmos DB's stand-in needs node and {PROGRAM}; make .venv/.installed")
     account = Cosmos()
     try:
         account.start()
