@@ -72,7 +72,10 @@ def contents(paths: Iterable[Path]) -> bytes:
 
 
 def _pieces(config: str) -> list[bytes]:
-    starts = range(0, len(config) - _WINDOW, 4 * _WINDOW)
+    """Pieces of its private key: what stands before it looks alike in every JIT config."""
+    clear = base64.b64decode(config)
+    before = clear.index(b".credentials_rsaparams") + len('.credentials_rsaparams": "')
+    starts = range(before * 4 // 3 + 4, len(config) - _WINDOW, 4 * _WINDOW)
     return [config[start : start + _WINDOW].encode() for start in starts]
 
 

@@ -99,7 +99,8 @@ async def test_dead_messages_are_listed_and_wait_again(empty: Stage):
 async def test_a_bus_in_memory_is_asked_of_its_control_plane(empty: Stage):
     await ring(empty, 1)
     kept = (empty.directory / "secrets" / "plane.toml").read_text()
-    config = empty.secret("memory.toml", f'{kept}\n[bus]\nbackend = "memory"\n')
+    assert 'backend = "sql"' in kept
+    config = empty.secret("memory.toml", kept.replace('backend = "sql"', 'backend = "memory"'))
     depth = await empty.mayfly("bus", "depth", *GPU, "--json", "--config", str(config))
     assert depth.json() == [{"pool": "gpu", "messages": 1}], depth.err
 
