@@ -1,6 +1,6 @@
 """`make bench`, or `python -m bench webhooks latency starts`."""
 
-import sys
+import argparse
 
 from bench import latency, machines, starts, webhooks
 
@@ -9,8 +9,13 @@ PARTS = {"webhooks": webhooks.measure, "latency": latency.measure, "starts": sta
 
 def main() -> None:
     """All parts, or those named."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, with ratios.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    names = parser.parse_args().parts
+    if unknown := [name for name in names if name not in PARTS]:
+        parser.error(f"no part is called {unknown[0]}; there are {', '.join(PARTS)}")
     print(machines.named())
-    for name in sys.argv[1:] or PARTS:
+    for name in names or PARTS:
         PARTS[name]()
 
 
