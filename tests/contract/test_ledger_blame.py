@@ -241,6 +241,17 @@ async def test_a_claim_that_was_withdrawn_lost_or_stopped_is_no_failure(store: O
     assert await asks(store) is not None
 
 
+async def test_waiting_for_github_in_vain_is_no_failure(store: OpenedStore):
+    await store.ledger.record([queued_job(1)])
+    for _ in range(5):
+        mint = await minting_claim(store.ledger, "m1")
+        late = "no runner was registered within 900 s"
+        await store.ledger.finish(mint.claim.id, mint.claim.boot, Outcome.FAILED, late)
+        await store.ledger.saw(mint.name, Sighting.GONE)
+    assert (await group_of(store)).fails == 0
+    assert await asks(store, "m1") is not None
+
+
 async def test_a_predecessor_that_died_is_no_failure(store: OpenedStore):
     await store.ledger.record([queued_job(1)])
     for number in range(7):
@@ -353,6 +364,15 @@ async def test_retry_opens_a_stalled_group_at_once_and_rings(store: OpenedStore)
     assert (await group_of(store)).fails == 0
     for machine in ("m3", "m4", "m5", "m6"):
         assert await asks(store, machine) is not None
+
+
+async def test_retry_ends_the_pause_of_the_machine_that_failed(store: OpenedStore):
+    await store.ledger.record([queued_job(1)])
+    await fails(store, "m1", 5)
+    group = await group_of(store)
+    assert group.stalled
+    await store.ledger.retry(group.id)
+    assert await asks(store, "m1") is not None, "the pool's only machine was repaired"
 
 
 async def test_retry_ends_the_wait_after_a_refusal(store: OpenedStore):

@@ -53,15 +53,21 @@ def refused(turn: Turn, group: DemandGroup, sentence: str) -> None:
 
 
 def retry(turn: Turn, group: DemandGroup) -> None:
-    """An operator has repaired something: all is forgotten."""
-    turn.tables.put_health(group.healthy)
-    turn.reopened(group.id)
+    """An operator has repaired something: all is forgotten, of its machines too."""
+    for machine in group.failed_on:
+        turn.tables.put_machine(_blamed(group.pool, machine), MachineRow())
+    _reopen(turn, group)
 
 
 def revived(turn: Turn, installation: InstallationId) -> None:
     """GitHub may not refuse any more what it refused there."""
     for group in turn.tables.troubled_groups(installation):
-        retry(turn, group)
+        _reopen(turn, group)
+
+
+def _reopen(turn: Turn, group: DemandGroup) -> None:
+    turn.tables.put_health(group.healthy)
+    turn.reopened(group.id)
 
 
 def _fail(turn: Turn, group: DemandGroup, *, everywhere: bool = False) -> None:

@@ -193,5 +193,7 @@ def _judge(turn: Turn, claim: Claim, ended: Claim, outcome: Outcome) -> None:
     """
     if ended.state is ClaimState.DONE and (claim.state is ClaimState.BUSY or claim.job):
         blame.cleared(turn, ended)
+    elif claim.state is ClaimState.MINTING:
+        return  # it was ready, and waited for GitHub in vain: 5xx and 429 are no machine's fault
     elif ended.state is ClaimState.FAILED and outcome is Outcome.FAILED:
         blame.failed(turn, ended)
