@@ -95,7 +95,7 @@ class AccessRules(Protocol):
         backend says: a second or a few. Transient when it would have to be more."""
 
     async def rules(self) -> list[AccessRule]:
-        """All rules, sorted."""
+        """All rules as they are now, sorted; who is asked from then on is no further behind."""
 
     async def grant(self, rule: AccessRule) -> None:
         """Idempotent. Permanent when mayfly.toml declares it already."""

@@ -1,8 +1,8 @@
 """The reconciler: clocks only repair; whatever was lost on the way is found here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from itertools import chain, islice, zip_longest
@@ -34,8 +34,9 @@ where only a promise tells, there is one small write more for it."""
 
 log = structlog.get_logger("mayfly")
 
-Judge = Callable[[WorkflowJobEvent], Awaitable[WorkflowJob]]
-"""Puts admission's decision and the demand group on what GitHub answered about a job."""
+Judging = Callable[[WorkflowJobEvent], AbstractAsyncContextManager[WorkflowJob]]
+"""Puts admission's decision and the demand group on what GitHub answered about a job, which is
+written before the context is left."""
 
 
 class Duty(Protocol):
@@ -53,7 +54,7 @@ class Reconciler:
         *,
         ledger: Ledger,
         github: GitHub,
-        judge: Judge,
+        judging: Judging,
         doorbells: Doorbells,
         aftermath: Aftermath,
         telemetry: Telemetry,
@@ -63,7 +64,7 @@ class Reconciler:
     ) -> None:
         self._ledger = ledger
         self._github = github
-        self._judge = judge
+        self._judging = judging
         self._doorbells = doorbells
         self._aftermath = aftermath
         self._telemetry = telemetry
@@ -186,8 +187,8 @@ class Reconciler:
             await self._ledger.postponed(job.key)
             return
         self._works.heard(event.installation, answer=True)
-        judged = await self._judge(answer) if answer is not None else None
-        changes = await self._ledger.checked(job.key, judged)
+        async with nullcontext() if answer is None else self._judging(answer) as judged:
+            changes = await self._ledger.checked(job.key, judged)
         self._aftermath.follow(changes)
         self._telemetry.corrected(Correction.JOB_CHECKED, len(changes.jobs))
 
@@ -205,7 +206,8 @@ class Reconciler:
                 events = []
             for event in events:
                 if event.runner_name and f"-{claim.id}-" in event.runner_name:
-                    self._aftermath.follow(await self._ledger.record([await self._judge(event)]))
+                    async with self._judging(event) as judged:
+                        self._aftermath.follow(await self._ledger.record([judged]))
         await self._overdue(claim.id)
 
     def _settle(self, correction: Correction, changes: Changes) -> None:

@@ -17,7 +17,7 @@ from mayfly.store.cosmos_account import Account, Denied, Document, Missing, open
 
 FRESH = timedelta(seconds=10)
 """How far behind others' changes a decision may be. Webhooks cost nothing that way: the account
-is asked two questions, of some 3 request units each, at most 6 times a minute."""
+is asked two questions, of some 3 request units each, at most 9 times a minute."""
 LONGEST = timedelta(seconds=60)
 """The same while the account does not answer: a hiccup holds nobody up, and whoever lost access
 gets nothing by keeping the account away from us any longer."""
