@@ -264,6 +264,13 @@ async def test_processes_that_start_at_once_migrate_an_empty_database_once():
     await shared().drop(url)
 
 
+async def test_a_newer_version_s_database_is_refused(url: str):
+    rows_of(url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(InvalidSettings, match="is of a newer Mayfly"):
+        async with open_database(url):
+            pass
+
+
 async def test_a_user_without_the_right_to_create_opens_what_another_has_migrated(url: str):
     rows_of(
         url,

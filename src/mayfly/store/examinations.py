@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 from mayfly.database import Schema, SchemaState, faults_of, inspect, look
+from mayfly.database.migrations import too_new
 from mayfly.model.errors import MayflyError, Transient
 from mayfly.model.findings import Finding, failed, good, unchecked, warning, wrong
 from mayfly.store.figures import Figures, figures
@@ -52,8 +53,8 @@ def judge_schema(state: SchemaState) -> Finding:
         case Schema.AHEAD:
             return wrong(
                 "store",
-                f"a newer Mayfly has used the database: schema {state.found} is not known here",
-                "install that version again, or restore the copy made before it",
+                too_new(str(state.found), state.newest),
+                "upgrade Mayfly, or restore the copy made before",
             )
         case Schema.FOREIGN:
             return wrong(
