@@ -13,13 +13,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from mayfly.database import open_database, postgres
+from mayfly.database import open_database, postgres, rights
 from mayfly.database.addresses import path_of
 from mayfly.database.postgres import Database
 from mayfly.engine.clock import SystemClock
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import InvalidSettings, MayflyError, Transient
+from mayfly.model.findings import Verdict
 from mayfly.ports import Ledger
+from mayfly.store.examinations import examine
 from mayfly.store.sql import open_store
 from tests.fakes.backends import on_postgres
 from tests.fakes.factories import queued_job
@@ -282,6 +284,84 @@ async def test_a_user_without_the_right_to_create_opens_what_another_has_migrate
         await database.write(partial(put, "a"))
         assert await database.read(count) == 1
     rows_of(url, "DROP OWNED BY worker", "DROP ROLE worker")
+
+
+# A server that says no
+
+
+@pytest.fixture
+async def worker(url: str) -> AsyncIterator[str]:
+    """The same database for a user who owns nothing in it."""
+    name = f"worker_{url.rpartition('/')[2]}"
+    tables = f"ALL TABLES IN SCHEMA public TO {name}"
+    rows_of(url, f"CREATE ROLE {name} LOGIN", f"GRANT {', '.join(rights.NEEDED)} ON {tables}")
+    yield url.replace("mayfly@", f"{name}@")
+    rows_of(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def user_of(url: str) -> str:
+    return url.partition("://")[2].partition("@")[0]
+
+
+async def test_a_right_that_was_taken_is_named_and_works_again_once_it_is_given(
+    url: str, worker: str, capsys: pytest.CaptureFixture[str]
+):
+    user = user_of(worker)
+    async with open_store(worker, SystemClock(), Deadlines()) as (ledger, _):
+        await ledger.record([queued_job(1)])
+        rows_of(url, f"REVOKE INSERT, DELETE ON job FROM {user}")
+        for _ in range(3):
+            with pytest.raises(Transient) as refused:
+                await ledger.record([queued_job(2)])
+        told = f"user {user} lacks the right INSERT, DELETE on table job: its owner gives it: GRANT"
+        assert told in str(refused.value)
+        assert capsys.readouterr().out.count("database.refused") == 1
+        assert (await ledger.pools())["linux"].queued == 1, "what may be read is read"
+        rows_of(url, f"GRANT INSERT, DELETE ON job TO {user}")
+        await ledger.record([queued_job(2)])
+        assert (await ledger.pools())["linux"].queued == 2
+
+
+@pytest.mark.parametrize(
+    ("taken", "given"),
+    [
+        ("ALTER ROLE {user} NOLOGIN", "ALTER ROLE {user} LOGIN"),
+        (
+            "REVOKE CONNECT ON DATABASE {name} FROM PUBLIC",
+            "GRANT CONNECT ON DATABASE {name} TO {user}",
+        ),
+        ("ALTER TABLE job RENAME TO gone", "ALTER TABLE gone RENAME TO job"),
+        (
+            "ALTER DATABASE {name} SET default_transaction_read_only = on",
+            "ALTER DATABASE {name} RESET default_transaction_read_only",
+        ),
+    ],
+)
+async def test_who_is_kept_out_goes_on_once_let_in_again(
+    url: str, worker: str, taken: str, given: str
+):
+    names = {"user": user_of(worker), "name": url.rpartition("/")[2]}
+    ended = (
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{names['user']}'"
+    )
+    async with open_store(worker, SystemClock(), Deadlines()) as (ledger, _):
+        await ledger.record([queued_job(1)])
+        rows_of(url, taken.format(**names), ended)
+        for _ in range(2):
+            with pytest.raises(Transient, match=r"^the database .* nothing was changed$"):
+                await ledger.record([queued_job(2)])
+        rows_of(url, "SET default_transaction_read_only = off", given.format(**names))
+        await ledger.record([queued_job(2)])
+
+
+async def test_the_doctor_names_the_right_that_lacks(url: str, worker: str):
+    rows_of(url, f"REVOKE UPDATE ON grp FROM {user_of(worker)}")
+    found = [one async for one in examine(worker, SystemClock().now(), TURN)]
+    (wrong,) = [one for one in found if one.verdict is Verdict.WRONG]
+    assert wrong.check == "rights"
+    assert "lacks the right UPDATE on table grp; its owner gives it: GRANT UPDATE ON grp TO" in (
+        wrong.sentence
+    )
 
 
 # A server that goes away

@@ -25,10 +25,12 @@ ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSErro
 """All that SQLAlchemy, the driver and the network raise."""
 _MET = {"40001", "40P01", "23505", "0A000"}
 """Serialization failure, deadlock, the same new row twice, a plan of before a migration."""
-_PASSES = ("08", "25006", "25P03", "40", "53", "55", "57", "58")
+_PASSES = ("08", "25P03", "40", "53", "55", "57", "58")
 """Classes of states that pass: connections, locks, resources, an operator's or a system's error."""
 _SETTINGS = ("28", "3D", "3F", "42501")
 """Password, database, schema, rights: a person has to act."""
+_REFUSED = (*_SETTINGS, "25006", "42P01")
+"""The same while we run, a standby, and a table that is gone: it may be restored just now."""
 
 
 class Met(Exception):
@@ -79,6 +81,8 @@ class Server:
     def told(self, error: BaseException, *, committing: bool) -> MayflyError | Met | None:
         """Ours for it; None when it is a mistake of ours, which its traceback shows best."""
         state, lost = _state(error), _is_lost(error)
+        if is_refused(error):
+            return self.refused(_reason(error))
         if not (lost or state.startswith(_PASSES) or state in _MET):
             return None
         unknown = committing and state not in _MET
@@ -98,6 +102,10 @@ class Server:
     def busy(self) -> Transient:
         """A step has met others in every one of its tries."""
         return Transient(f"the database {self.place} is busy; nothing was changed")
+
+    def refused(self, reason: str) -> Transient:
+        """A person has to act, and it works afterwards."""
+        return Transient(f"the database {self.place} refuses: {reason}; nothing was changed")
 
     def unusable(self, error: BaseException) -> MayflyError:
         """What `serve` says when it cannot begin."""
@@ -123,6 +131,11 @@ class Server:
             "command_timeout": STATEMENT_SECONDS + GRACE_SECONDS,
             "server_settings": {**always, **settings},
         }
+
+
+def is_refused(error: BaseException) -> bool:
+    """The server will not do it for us as things are."""
+    return _state(error).startswith(_REFUSED)
 
 
 def _cause(error: BaseException) -> BaseException:
