@@ -90,6 +90,13 @@ async def test_a_claim_says_all_an_executor_needs(engine: Engine):
     assert answer.heartbeat_seconds == 30
 
 
+async def test_an_executor_with_a_bus_of_its_own_is_told_how_the_pool_is_written(engine: Engine):
+    asked = msgspec.structs.replace(order(pool="LINUX"), own_bus=True)
+    with pytest.raises(NotFound, match=r"'LINUX' is 'linux' in mayfly.toml.* --pool linux$"):
+        await engine.claims.claim(asked)
+    await engine.claims.claim(msgspec.structs.replace(asked, pool="linux"))
+
+
 async def test_nothing_to_do_is_no_claim(engine: Engine):
     assert await engine.claims.claim(order()) is None
 

@@ -89,6 +89,11 @@ class Claims:
         if pool is None:
             known = ", ".join(known.name for known in self._pools.values())
             raise NotFound(f"pool {order.pool!r} is not in mayfly.toml; known pools: {known}")
+        if order.own_bus and order.pool != pool.name:
+            raise NotFound(
+                f"pool {order.pool!r} is {pool.name!r} in mayfly.toml, and nobody rings for another "
+                f"spelling; an executor with a bus of its own is started with --pool {pool.name}"
+            )
         order = msgspec.structs.replace(order, pool=pool.name)
         claim = await self._ledger.claim(order, pool.max, pool.max_per_owner)
         if order.lease is not None:
