@@ -193,7 +193,7 @@ class Api:
             self._refuse(installation)
 
     def _refuse(self, installation: InstallationId) -> None:
-        match self._world.accounts.owner_of(installation).access:
+        match self._world.accounts.access_of(installation):
             case Access.SUSPENDED:
                 raise GitHubRefused(RefusalKind.SUSPENDED, "the installation is suspended")
             case Access.REMOVED:

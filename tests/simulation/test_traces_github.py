@@ -248,7 +248,7 @@ def test_a_job_queued_while_the_app_was_suspended_is_found_although_no_list_show
         run = stage.push(60.0)
         await asyncio.sleep(60.0)
         hello.owner.let_back()
-        stage.world.deliveries.tell_unsuspended(hello.owner)
+        stage.world.deliveries.tell_back(hello.owner)
         await stage.over(*run.jobs, minutes=45)
 
     played(scene, pool_of(most=1))
@@ -265,10 +265,23 @@ def test_a_runner_left_at_an_owner_who_was_away_is_gone_minutes_after_the_return
         await asyncio.sleep(6000.0)  # the pauses between two looks have grown to an hour
         world.jobs.cancel(run)
         run.repository.owner.let_back()
-        world.deliveries.tell_unsuspended(run.repository.owner)
+        world.deliveries.tell_back(run.repository.owner)
         await stage.until(lambda: not world.runners.all(), minutes=5)
 
     played(scene, pool_of(most=1, machines=1))
+
+
+def test_a_job_that_waited_for_a_removed_app_is_served_when_it_is_installed_anew():
+    async def scene(stage: Stage) -> None:
+        run = stage.push(60.0)
+        owner = run.repository.owner
+        owner.keep_out(Access.REMOVED)
+        await asyncio.sleep(1500.0)
+        owner.install_anew()
+        stage.world.deliveries.tell_back(owner, "created")
+        await stage.over(*run.jobs, minutes=60)
+
+    played(scene, pool_of(most=1))
 
 
 def test_a_strangers_job_on_a_runner_hides_the_next_job_for_minutes_only():
