@@ -15,7 +15,14 @@ from mayfly.model.access import Admitted, Refused
 from mayfly.model.changes import Mint
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
-from mayfly.model.errors import GitHubRefused, NotFound, RefusalKind, StaleClaim, Transient
+from mayfly.model.errors import (
+    GitHubRefused,
+    MayflyError,
+    NotFound,
+    RefusalKind,
+    StaleClaim,
+    Transient,
+)
 from mayfly.model.jobs import JobState, WorkflowJobEvent
 from mayfly.model.pools import Pool
 from mayfly.model.protocol import (
@@ -134,6 +141,7 @@ class Claims:
             )
         except Transient as failed:
             self._telemetry.github_refused(failed)
+            await self._delay(claim, failed)
             raise
         except GitHubRefused as refused:
             self._telemetry.github_refused(refused)
@@ -141,6 +149,7 @@ class Claims:
                 "registration.refused", claim=claim, kind=refused.kind, reason=str(refused)
             )
             if refused.kind is RefusalKind.NAME_EXISTS:
+                await self._delay(claim, refused)
                 raise Transient(f"the name {mint.name} is taken; the next one will do") from refused
             self._aftermath.follow(await self._ledger.refused(claim, str(refused)))
             raise
@@ -186,6 +195,10 @@ class Claims:
         """The executor's last word. Idempotent."""
         changes = await self._ledger.finish(claim_id, order.boot, order.outcome, order.detail)
         self._aftermath.follow(changes)
+
+    async def _delay(self, claim: ClaimId, why: MayflyError) -> None:
+        await self._ledger.delayed(claim, str(why))
+        self._news.whisper("registration.delayed", claim=claim, reason=str(why))
 
     async def _delete_older(self, mint: Mint) -> None:
         """A reply was lost: what it registered must not take a job beside the new one (R4.2)."""

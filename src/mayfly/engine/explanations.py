@@ -11,7 +11,11 @@ from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
 from mayfly.model.releases import Outlook
+from mayfly.model.runners import ClaimState
 from mayfly.ports import Ledger
+
+NEWEST = 500
+"""Live claims that are looked through."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,9 +104,17 @@ class Explanations:
         if group.fails:
             facts.append(f"runners that failed in a row: {group.fails}; the last: {group.trouble}")
         summary = _bottleneck(ahead, pool, use, group)
+        if group.supply > ahead and (trouble := await self._trouble(group)):
+            summary = f"{summary}, with trouble so far: {trouble}"
         if outlook is not None and outlook.refused:
             summary = f"{summary}; {outlook.sentence}"
         return summary, facts
+
+    async def _trouble(self, group: DemandGroup) -> str:
+        """What keeps the runner from being minted, though it is tried again; empty: nothing."""
+        claims = await self._ledger.claims(NEWEST, live=True)
+        minting = (one for one in claims if one.state is ClaimState.MINTING)
+        return next((one.detail for one in minting if one.group == group.id and one.detail), "")
 
     async def _began(self, job: WorkflowJob) -> str:
         event = job.event

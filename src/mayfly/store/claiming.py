@@ -111,8 +111,15 @@ def registered(turn: Turn, claim_id: ClaimId, generation: int, github_id: int) -
     if claim is None or not waited_for:
         return False
     fresh = advanced(claim, ClaimState.REGISTERED, turn.at)
-    turn.claim(claim, msgspec.structs.replace(fresh, idle_since=None, extensions=0))
+    turn.claim(claim, msgspec.structs.replace(fresh, idle_since=None, extensions=0, detail=""))
     return True
+
+
+def delayed(turn: Turn, claim_id: ClaimId, sentence: str) -> None:
+    """GitHub is asked again, so nothing ends; but people may want to know."""
+    claim = turn.tables.claim(claim_id)
+    if claim is not None and claim.state is ClaimState.MINTING:
+        turn.tables.put_claim(msgspec.structs.replace(claim, detail=sentence))
 
 
 def refused(turn: Turn, claim_id: ClaimId, sentence: str) -> None:
