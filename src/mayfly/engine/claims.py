@@ -98,8 +98,9 @@ class Claims:
             raise NotFound(f"pool {order.pool!r} is not in mayfly.toml; known pools: {known}")
         if order.own_bus and order.pool != pool.name:
             raise NotFound(
-                f"pool {order.pool!r} is {pool.name!r} in mayfly.toml, and nobody rings for another "
-                f"spelling; an executor with a bus of its own is started with --pool {pool.name}"
+                f"pool {order.pool!r} is {pool.name!r} in mayfly.toml, and nobody rings for "
+                "another spelling; an executor with a bus of its own is started with "
+                f"--pool {pool.name}"
             )
         order = msgspec.structs.replace(order, pool=pool.name)
         claim = await self._ledger.claim(order, pool.max, pool.max_per_owner)
