@@ -129,8 +129,10 @@ class Ledger(Protocol):
     async def registered(self, claim: ClaimId, generation: int, github_id: int) -> None:
         """GitHub has minted (R4.4). StaleClaim when another generation or state came first."""
 
-    async def delayed(self, claim: ClaimId, sentence: str) -> None:
-        """GitHub has not minted yet, and is asked again: said of the claim until it has."""
+    async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
+        """GitHub has not minted yet, and is asked again: said of the claim until it has. After 2
+        min the claim fails if another installation's jobs wait for its slot, and its group waits.
+        """
 
     async def refused(self, claim: ClaimId, sentence: str) -> Changes:
         """GitHub refused to mint: the claim failed, and its group waits before the next try."""

@@ -284,6 +284,39 @@ def test_a_job_that_waited_for_a_removed_app_is_served_when_it_is_installed_anew
     played(scene, pool_of(most=1))
 
 
+@pytest.mark.parametrize("machines", [1, 4])
+def test_an_owner_whose_api_fails_for_an_hour_takes_minutes_from_no_others_turn(machines: int):
+    async def scene(stage: Stage) -> None:
+        world = stage.world
+        await world.operators.change_rule(AccessRule(label="linux", owner="umbra"), grant=True)
+        theirs = stage.push(*[60.0] * 8, repository="umbra/shade")
+        silent = theirs.repository.owner.installation
+        world.faults.aim("call failed before its effect", lambda verb, whose: whose == silent)
+        ours = []
+        for _ in range(30):
+            await asyncio.sleep(120.0)
+            ours += stage.push(60.0).jobs
+        world.faults.aim("call failed before its effect", lambda verb, whose: False)
+        await stage.over(*ours, *theirs.jobs, minutes=30)
+        assert max(wait_of(job) for job in ours) < 300.0
+
+    played(scene, pool_of(most=machines))
+
+
+def test_boards_that_are_prepared_outlast_an_hour_in_which_github_fails_everybody():
+    async def scene(stage: Stage) -> None:
+        world = stage.world
+        await world.operators.change_rule(AccessRule(label="linux", owner="umbra"), grant=True)
+        runs = [stage.push(60.0, 60.0) for _ in range(2)]
+        world.faults.aim("call failed before its effect", lambda verb, whose: verb == "mint")
+        await asyncio.sleep(700.0)
+        world.faults.aim("call failed before its effect", lambda verb, whose: False)
+        await stage.over(*(job for run in runs for job in run.jobs))
+        assert [each.workbench.prepared for each in world.machines if each.workbench] == [2, 2]
+
+    played(scene, pool_of(most=2, prepare_seconds=200.0))
+
+
 def test_a_strangers_job_on_a_runner_hides_the_next_job_for_minutes_only():
     async def scene(stage: Stage) -> None:
         stage.world.faults.aim(NEVER_LOGGED, lambda job, action: action == "in_progress")

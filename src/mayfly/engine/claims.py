@@ -198,8 +198,12 @@ class Claims:
         self._aftermath.follow(changes)
 
     async def _delay(self, claim: ClaimId, why: MayflyError) -> None:
-        await self._ledger.delayed(claim, str(why))
+        """StaleClaim when others need the machine more."""
         self._news.whisper("registration.delayed", claim=claim, reason=str(why))
+        changes = await self._ledger.delayed(claim, str(why))
+        self._aftermath.follow(changes)
+        if changes.ended:
+            raise StaleClaim(f"claim {claim} makes room for others: {why}") from why
 
     async def _delete_older(self, mint: Mint) -> None:
         """A reply was lost: what it registered must not take a job beside the new one (R4.2)."""

@@ -99,6 +99,8 @@ class Explanations:
         outlook = self._outlook(pool_name)
         if outlook is not None and outlook.outdated:
             facts.append(outlook.sentence)
+        if group.trouble and not group.fails:
+            facts.append(f"a runner was given up in favour of other owners': {group.trouble}")
         if (stall := _stall(job, group)) is not None:
             return stall, facts
         if group.fails:
@@ -134,7 +136,7 @@ def _stall(job: WorkflowJob, group: DemandGroup) -> str | None:
             f"stalled because {group.fails} runners in a row failed: {group.trouble}; it is tried "
             f"once an hour, and at once after: mayfly jobs retry {job.key.id}"
         )
-    if group.retry_at is not None and not group.supply:
+    if group.fails and group.retry_at is not None and not group.supply:
         times = "once" if group.fails == 1 else f"{group.fails} times in a row"
         return f"making a runner failed {times} and is tried again soon: {group.trouble}"
     return None

@@ -16,6 +16,8 @@ STALLED_AFTER = 5
 """Failures in a row, on two machines or on the pool's only one."""
 STALLED_FOR = 3600.0
 """Ledger seconds until a stalled group is tried once more by itself."""
+UNANSWERED_PAUSE = 300.0
+"""Ledger seconds a group waits in favour of others, once GitHub has been silent for long."""
 NEWEST = 200
 """Claims of a pool that are looked through for another machine."""
 
@@ -50,6 +52,12 @@ def refused(turn: Turn, group: DemandGroup, sentence: str) -> None:
         group, trouble=sentence, retry_at=turn.at + _pause(group.fails + 1)
     )
     _fail(turn, waits, everywhere=True)
+
+
+def unanswered(turn: Turn, group: DemandGroup, sentence: str) -> None:
+    """GitHub's silence is nobody's failure, but the machines have better things to do."""
+    waits = turn.at + UNANSWERED_PAUSE
+    turn.tables.put_health(msgspec.structs.replace(group, trouble=sentence, retry_at=waits))
 
 
 def retry(turn: Turn, group: DemandGroup) -> None:
