@@ -336,6 +336,21 @@ class DeclareBus(Protocol):
         """What there is now, a line each."""
 
 
+class Elsewhere(NamedTuple):
+    """`elsewhere` of a bus backend: a bus of another name on the server of a url."""
+
+    url: str
+    """It may hold a password."""
+    shown: str
+    """What is made there and where, without one."""
+
+
+class RemoveBus(Protocol):
+    """`remove` of a bus backend: take away all that `declare` has made there. Idempotent."""
+
+    async def __call__(self, url: str, subjects: Sequence[str]) -> None: ...
+
+
 class OpenStore(Protocol):
     """`open_store` of a store backend: ledger and access rules live as long as the context."""
 
