@@ -9,14 +9,18 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from mayfly.database import open_database, postgres, rights
-from mayfly.database.addresses import path_of
+from mayfly.database.addresses import parsed, path_of
+from mayfly.database.leadership import Leadership
 from mayfly.database.postgres import Database
+from mayfly.database.servers import Server
 from mayfly.engine.clock import SystemClock
+from mayfly.engine.reconciler import ASK_AGAIN_SECONDS
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import InvalidSettings, MayflyError, Transient
 from mayfly.model.findings import Verdict
@@ -173,7 +177,18 @@ async def test_every_wait_of_a_writer_is_bounded(database: Database):
         names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
         return [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names]
 
-    assert await database.write(settings) == ["10s", "5s", "15s"]
+    assert await database.write(settings) == ["10s", "5s", "5s"]
+
+
+async def test_a_session_that_the_server_has_just_ended_is_a_transient(database: Database):
+    def step(connection: Connection) -> None:
+        put("a", connection)
+        raise asyncpg.InternalClientError("cannot switch to state 15; another is in progress")
+
+    with pytest.raises(Transient, match=r"cannot switch to state 15.*; nothing was changed$"):
+        await database.write(step)
+    assert await database.read(count) == 0
+    await database.write(partial(put, "a"))
 
 
 async def test_a_lock_held_too_long_is_a_transient_that_says_what_happened(database: Database):
@@ -435,11 +450,16 @@ import asyncio, sys
 from datetime import timedelta
 from mayfly.engine.clock import SystemClock
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.errors import Transient
 from mayfly.store.sql import open_store
 async def main():
     async with open_store(sys.argv[1], SystemClock(), Deadlines()) as (ledger, _):
-        print(await ledger.tick("theirs", timedelta(seconds=20)), flush=True)
-        await asyncio.sleep(1000)
+        while True:
+            try:
+                print(await ledger.tick("theirs", timedelta(seconds=20)), flush=True)
+            except Transient:
+                print("lost", flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
 asyncio.run(main())
 """
 
@@ -450,8 +470,9 @@ async def leads(ledger: Ledger) -> bool:
 
 async def leader(url: str) -> asyncio.subprocess.Process:
     """Another process, which leads."""
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LEAD, url, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", LEAD, url, stdin=pipe, stdout=pipe
     )
     assert process.stdout is not None
     async with asyncio.timeout(DEADLINE):
@@ -468,6 +489,39 @@ async def test_a_killed_leader_is_followed_as_soon_as_another_asks(url: str):
         await until_true(lambda: leads(ledger), 15)
         print(f"followed {time.monotonic() - began:.2f} s after SIGKILL")
         await process.wait()
+
+
+async def test_a_leader_that_stands_still_is_followed_and_knows_when_it_goes_on(url: str):
+    async with open_store(url, SystemClock(), Deadlines()) as (ledger, _):
+        process = await leader(url)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        began = time.monotonic()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            await until_true(lambda: leads(ledger), 15 - ASK_AGAIN_SECONDS)
+            print(f"followed {time.monotonic() - began:.2f} s after SIGSTOP")
+            process.send_signal(signal.SIGCONT)
+            process.stdin.write(b"\n")
+            async with asyncio.timeout(DEADLINE):
+                assert await process.stdout.readline() in {b"None\n", b"lost\n"}
+            assert await leads(ledger)
+        finally:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_leader_between_two_turns_keeps_the_lead(url: str):
+    connect = Server(parsed(url)).connect
+    ours, theirs = (Leadership(connect, hangs=timedelta(seconds=0.2)) for _ in range(2))
+    try:
+        assert await ours.held(TURN)
+        with pytest.raises(TimeoutError):
+            await until_true(lambda: theirs.held(TURN), 1)
+        assert await ours.held(TURN)
+    finally:
+        await ours.close()
+        await theirs.close()
 
 
 async def test_a_leader_that_hangs_loses_the_lead_when_it_has_not_asked_for_three_periods(

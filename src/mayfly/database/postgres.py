@@ -117,7 +117,7 @@ class Database:
     async def _once(self, engine: AsyncEngine, step: Callable[[Connection], T]) -> T:
         committing = False
         try:
-            async with engine.connect() as connection, _dropped_when_refused(connection):
+            async with engine.connect() as connection, _dropped_when_spent(connection):
                 result = await connection.run_sync(step)
                 committing = True
                 await connection.commit()
@@ -149,12 +149,12 @@ class Database:
 
 
 @asynccontextmanager
-async def _dropped_when_refused(connection: AsyncConnection) -> AsyncIterator[None]:
+async def _dropped_when_spent(connection: AsyncConnection) -> AsyncIterator[None]:
     """The next one may be to another server: a primary that became a standby keeps its clients."""
     try:
         yield
     except servers.ERRORS as error:
-        if servers.is_refused(error):
+        if servers.is_spent(error):
             await connection.invalidate()
         raise
 

@@ -16,12 +16,16 @@ STATEMENT_SECONDS = 10
 """No statement of ours takes a tenth of it at a backlog of 100,000 jobs."""
 LOCK_SECONDS = 5
 """How long a step waits for another one's; a step takes milliseconds."""
-IDLE_SECONDS = 15
+IDLE_SECONDS = 5
 """A transaction whose process has stopped in its middle holds its locks no longer than that."""
+MIGRATION_IDLE_SECONDS = 60
+"""The same for a migration, which works on rows between two statements."""
 GRACE_SECONDS = 5.0
 """After its own limit, a server that has not ended a statement is taken for dead."""
 
-ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_DRIVER = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The second one comes from a session whose server has said good-bye and not closed it yet."""
+ERRORS = (SQLAlchemyError, asyncpg.PostgresError, *_DRIVER, OSError, TimeoutError)
 """All that SQLAlchemy, the driver and the network raise."""
 _MET = {"40001", "40P01", "23505", "0A000"}
 """Serialization failure, deadlock, the same new row twice, a plan of before a migration."""
@@ -72,7 +76,8 @@ class Server:
 
     def migrating(self) -> dict[str, Any]:
         """Arguments of a connection that may take its time."""
-        return {**self._arguments(idle_in_transaction_session_timeout="0"), "command_timeout": None}
+        patience = {"idle_in_transaction_session_timeout": f"{MIGRATION_IDLE_SECONDS}s"}
+        return {**self._arguments(**patience), "command_timeout": None}
 
     async def connect(self) -> asyncpg.Connection:
         """A connection outside the pools, for what belongs to a session."""
@@ -138,6 +143,11 @@ def is_refused(error: BaseException) -> bool:
     return _state(error).startswith(_REFUSED)
 
 
+def is_spent(error: BaseException) -> bool:
+    """The connection is of no more use, although nobody else sees to it."""
+    return is_refused(error) or isinstance(error, asyncpg.InternalClientError)
+
+
 def _cause(error: BaseException) -> BaseException:
     """The driver's own error inside SQLAlchemy's two."""
     inner = getattr(error, "orig", error)
@@ -154,7 +164,7 @@ def _is_lost(error: BaseException) -> bool:
     """The server was not reached, or not any more."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or "connection is closed" in str(error.orig)
-    return isinstance(error, OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError)
+    return isinstance(error, (OSError, TimeoutError, PoolTimeout, *_DRIVER))
 
 
 def _reason(error: BaseException) -> str:

@@ -29,8 +29,8 @@ CHECKS_PER_TURN = 15
 """Jobs GitHub is asked about in a turn: 2,700 an hour at the very most, of its 5,000."""
 FORGOTTEN_PER_TURN = 500
 ASK_AGAIN_SECONDS = 5.0
-"""How often one that does not lead asks whether it may: a leader that died is soon followed, and
-where only a promise tells, there is one small write more for it."""
+"""How often one that does not lead, or that failed to, asks whether it may: a leader that died is
+soon followed, and where only a promise tells, there is one small write more for it."""
 
 log = structlog.get_logger("mayfly")
 
@@ -94,7 +94,7 @@ class Reconciler:
 
     async def _run(self) -> None:
         while True:
-            led = True
+            led = False
             try:
                 led = await self._begin_turn()
             except MayflyError as error:
