@@ -31,6 +31,7 @@ from mayfly.model.runners import ClaimId, ClaimState, RunKey
 from tests.fakes.clocks import ManualClock
 from tests.fakes.engine import ANYBODY, Engine, opened_engine
 from tests.fakes.factories import (
+    claimed,
     completed_job,
     event,
     now_of,
@@ -332,6 +333,21 @@ async def test_a_refused_job_that_took_our_runner_is_denied(engine: Engine):
     assert not answer.allowed
     assert "second label must name a pool" in answer.reason
     assert "job.guarded" in await engine.heard()
+
+
+async def test_a_claim_that_makes_room_for_others_is_told_so(engine: Engine):
+    await engine.ledger.record([queued_job(1, age=9)])
+    made = await claimed(engine.ledger)
+    await engine.ledger.record([queued_job(2, owner="mona", installation=8)])
+    for _ in range(7):
+        engine.github.fail_before("mint")
+        with pytest.raises(Transient):
+            await engine.claims.register(made.id, made.boot)
+        await engine.turns()
+    engine.github.fail_before("mint")
+    with pytest.raises(StaleClaim, match="makes room for others: GitHub did not answer"):
+        await engine.claims.register(made.id, made.boot)
+    assert "claim.ended" in await engine.heard()
 
 
 async def test_a_job_of_another_pool_is_denied(engine: Engine):

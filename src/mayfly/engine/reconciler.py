@@ -161,7 +161,11 @@ class Reconciler:
         self._settle(Correction.CLAIM_RELIEVED, await self._ledger.relieve(claim))
 
     async def _overdue(self, claim: ClaimId) -> None:
-        self._settle(Correction.CLAIM_OVERDUE, await self._ledger.overdue(claim))
+        changes = await self._ledger.overdue(claim)
+        self._settle(Correction.CLAIM_OVERDUE, changes)
+        for one in changes.claims:
+            if one.state is ClaimState.REGISTERED and one.due_at is None:
+                self._telemetry.corrected(Correction.RUNNER_UNSERVED)
 
     async def _look(self, registration: Registration, group: DemandGroup) -> None:
         """Is the runner of this name gone (R6)?"""
