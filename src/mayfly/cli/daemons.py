@@ -1,7 +1,7 @@
 """`mayfly serve`, `executor`, `simulator` and `demo`: the commands that keep running."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -75,6 +75,12 @@ def simulator(
     ] = None,
     owner: Annotated[str, typer.Option(help="Has the App installed.")] = "octo-org",
     repository: Annotated[list[str] | None, typer.Option(help="Of the owner.")] = None,
+    runner_flow: Annotated[
+        Literal["v1", "v2"], typer.Option(help="How a runner of GitHub's protocol gets its job.")
+    ] = "v1",
+    runner_encryption: Annotated[
+        Literal["sha1", "sha256", "plain"], typer.Option(help="How its messages are sealed.")
+    ] = "sha1",
 ) -> None:
     """Run GitHub in a box on loopback: for trying out, for tests, never for real jobs."""
     with as_sentences():
@@ -88,6 +94,8 @@ def simulator(
             workflows=tuple(workflow or ()),
             owner=owner,
             repositories=tuple(repository or ("octo-repo",)),
+            runner_flow=runner_flow,
+            runner_encryption=runner_encryption,
         )
 
 

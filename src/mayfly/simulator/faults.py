@@ -54,6 +54,8 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     error_retry_after: int | None = None
     api: tuple[ApiRule, ...] = ()
     webhooks: tuple[HookRule, ...] = ()
+    withheld_definitions: tuple[str, ...] = ()
+    """GUIDs of the runner service that no runner is told of."""
 
 
 class Mischief:
