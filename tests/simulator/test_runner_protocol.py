@@ -142,6 +142,8 @@ async def test_a_message_comes_again_until_it_is_deleted(tmp_path: Path, hook: R
         assert listener.opened(first) == listener.opened(again)
         assert await listener.poll(after=first["messageId"]) is None
         assert b.github.sim.job(job)["status"] == "queued"
+        await listener.delete(first)
+        assert b.github.sim.job(job)["status"] == "in_progress"
         work = await take(listener, first)
         assert await listener.poll("Busy") is None
         await take(listener, again)
@@ -212,7 +214,7 @@ async def test_a_silent_session_gives_way_and_has_expired(tmp_path: Path) -> Non
         assert refused.value.body["typeKey"] == "TaskAgentSessionExpiredException"
 
 
-async def test_a_message_of_one_session_is_sealed_for_it_alone(tmp_path: Path) -> None:
+async def test_a_session_and_its_messages_are_for_one_runner_alone(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         one = await b.listener(await b.registered("one"))
         other = await b.listener(await b.registered("other"))
@@ -222,6 +224,10 @@ async def test_a_message_of_one_session_is_sealed_for_it_alone(tmp_path: Path) -
         assert message is not None
         with pytest.raises((AssertionError, ValueError)):
             crypto.opened(message, other.key)
+        other.session_id = one.session_id
+        with pytest.raises(Refused) as refused:
+            await other.poll()
+        assert refused.value.body["typeKey"] == "TaskAgentSessionExpiredException"
 
 
 async def test_a_runner_that_crashes_for_want_of_a_definition_loses_its_job(

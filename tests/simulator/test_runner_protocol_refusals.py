@@ -44,7 +44,9 @@ async def test_the_key_of_another_runner_gets_no_token(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         one = from_jit_config(await b.github.jitconfig("one"))
         two = from_jit_config(await b.github.jitconfig("two"))
-        assert await refusal(b, replace(one, key=two.key)) == (400, "invalid_client")
+        for mine, other in ((one, two), (two, one)):
+            assert await refusal(b, replace(mine, key=other.key)) == (400, "invalid_client")
+            assert await authorize(b.http, mine)
 
 
 async def test_an_assertion_must_be_right_in_every_claim(tmp_path: Path) -> None:

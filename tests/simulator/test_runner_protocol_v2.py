@@ -139,6 +139,21 @@ async def test_a_job_is_acquired_by_its_own_runner_alone(tmp_path: Path) -> None
         assert refused.value.body["errorKind"] == "AcknowledgeJobNotFound"
 
 
+async def test_a_runner_that_was_silent_hears_of_its_job_again(tmp_path: Path) -> None:
+    settings = Settings(runner_flow="v2", runner_lost_after_seconds=0.2)
+    async with bench(tmp_path, settings) as b:
+        job = b.dispatch()
+        listener, _, body = await announced(b)
+        await listener.acknowledge(body["runner_request_id"])
+        assert await b.github.sim.wait_runner("wired", "offline")
+        message = await listener.poll()
+        assert message is not None
+        assert listener.opened(message) == body
+        work = await take(listener, message)
+        await work.complete("Succeeded")
+        assert b.github.sim.job(job)["conclusion"] == "success"
+
+
 async def test_a_job_cancelled_after_its_announcement_is_not_acquired(tmp_path: Path) -> None:
     async with bench(tmp_path, V2) as b:
         job = b.dispatch()
@@ -219,6 +234,8 @@ async def test_a_job_message_is_had_by_its_request_where_no_run_service_is_named
         message = (
             await connection.resource("GET", calls.JOB_MESSAGES, "6.0-preview", at=at)
         ).json()
+        # Nobody acknowledged it, and yet it comes no more.
+        assert await listener.poll("Busy") is None
         await Work(listener, message, None).complete("Succeeded")
         assert b.github.sim.job(job)["conclusion"] == "success"
 

@@ -74,10 +74,7 @@ class Sessions:
     def find(self, session_id: str | None, runner_id: int) -> OpenSession | None:
         """The session, if it is this runner's and none has taken its place."""
         found = self._open.get(session_id or "")
-        if found is None or found.runner_id != runner_id:
-            return None
-        kept = self._actions.runners.sessions.get(runner_id)
-        return found if kept is not None and kept.token == found.id else None
+        return found if found is not None and found.runner_id == runner_id else None
 
     def drop(self, session_id: str) -> None:
         """Forget a session, whether it is there or not."""
