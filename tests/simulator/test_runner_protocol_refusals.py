@@ -152,7 +152,7 @@ async def test_each_token_opens_only_what_it_is_for(tmp_path: Path) -> None:
             "none": {no},
             "registration": {no},
             "admin": {no, calls.POOLS, calls.AGENTS},
-            "listener": {no, calls.JOB_REQUESTS},
+            "listener": {no, calls.POOLS, calls.JOB_REQUESTS},
             "job": {no, calls.RECORDS},
         }
 

@@ -177,13 +177,14 @@ def unpack(blob: str) -> dict[str, dict[str, Any]]:
 
 
 def from_jit_config(blob: str, key: rsa.RSAPrivateKey | None = None) -> Identity:
-    """What a JIT config says; every value of `.runner` must be a string."""
+    """What a JIT config says; a known runner insists on strings in four places."""
     files = unpack(blob)
     runner, credentials = files[".runner"], files[".credentials"]
-    assert all(isinstance(value, str) for value in runner.values())
+    strings = ("AgentId", "PoolId", "Ephemeral", "DisableUpdate")
+    assert all(isinstance(runner[name], str) for name in strings)
     assert credentials["Scheme"] == "OAuth"
     fips = credentials["Data"]["RequireFipsCryptography"].lower() == "true"
-    v2 = runner.get("UseV2Flow", "").lower() == "true"
+    v2 = str(runner.get("UseV2Flow", "")).lower() == "true"
     return Identity(
         agent_id=int(runner["AgentId"]),
         name=runner["AgentName"],

@@ -127,7 +127,8 @@ def files(runner: Runner, settings: Settings, base: str) -> dict[str, Json]:
 
 def _settings(runner: Runner, settings: Settings, base: str) -> Json:
     path = "/".join(part for part in (runner.scope.owner, runner.scope.repo) if part)
-    # Third-party runners insist on strings here, numbers and booleans too.
+    # Third-party runners insist on strings here, numbers and booleans too; but for `UseV2Flow`,
+    # which old ones take as a boolean only.
     found: Json = {
         "AgentId": str(runner.id),
         "AgentName": runner.name,
@@ -140,5 +141,5 @@ def _settings(runner: Runner, settings: Settings, base: str) -> Json:
         "WorkFolder": runner.work_folder,
     }
     if settings.runner_flow == "v2":
-        found |= {"UseV2Flow": "True", "ServerUrlV2": f"{base}{BROKER}/"}
+        found |= {"UseV2Flow": True, "ServerUrlV2": f"{base}{BROKER}/"}
     return found

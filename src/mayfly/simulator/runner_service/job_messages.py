@@ -122,7 +122,6 @@ def _contexts(job: WorkflowJob, run: WorkflowRun, base: str) -> Json:
         "needs": _context({}),
         "inputs": _context({}),
         "vars": _context({}),
-        "matrix": None,
         "strategy": _context(
             {"fail-fast": True, "job-index": 0, "job-total": 1, "max-parallel": 1}
         ),

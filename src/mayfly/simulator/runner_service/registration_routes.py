@@ -16,7 +16,7 @@ from mayfly.simulator.runner_service import agents, keys
 from mayfly.simulator.runner_service.agents import TaskAgent
 from mayfly.simulator.runner_service.definitions import RUN, TENANT, connection_data
 from mayfly.simulator.runner_service.faults import Fault, oauth
-from mayfly.simulator.runner_service.grants import LIFE, client_of, verify_assertion
+from mayfly.simulator.runner_service.grants import LIFE, Purpose, client_of, verify_assertion
 from mayfly.simulator.runner_service.service import RunnerService, service_of
 from mayfly.simulator.runner_service.wire import told, wrapped
 from mayfly.simulator.runners import Runner, Scope
@@ -88,9 +88,9 @@ async def token(request: Asked) -> Response[Any]:
 
 @get(f"{TENANT}/_apis/pools")
 async def pools(request: Asked) -> Response[Any]:
-    """The runner groups, in the old words."""
+    """The runner groups, in the old words; a runner just configured asks for them once more."""
     service = service_of(request)
-    scope = _scope(request, service)
+    scope = _scope(request, service, "administration", "listener")
     groups = service.world.actions.runners.groups_of(scope.owner)
     shown = groups if scope.repo is None else groups[:1]
     return answer(wrapped([{"id": g.id, "name": g.name, "isHosted": False} for g in shown]))
@@ -159,12 +159,15 @@ async def delete_agent(
     return answer({})
 
 
-def _scope(request: Asked, service: RunnerService) -> Scope:
+def _scope(request: Asked, service: RunnerService, *purposes: Purpose) -> Scope:
     now = service.world.now()
-    grant = service.grants.recognise(authorization(request), now, "administration")
-    if grant.scope is None:
+    allowed = purposes or ("administration",)
+    grant = service.grants.recognise(authorization(request), now, *allowed)
+    runner = service.alive(grant.runner_id)
+    scope = grant.scope if runner is None else runner.scope
+    if scope is None:
         raise not_found()
-    return grant.scope
+    return scope
 
 
 def _agent(service: RunnerService, runner: Runner, asked: TaskAgent) -> Response[Any]:
