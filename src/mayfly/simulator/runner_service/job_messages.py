@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Final
 
@@ -50,7 +51,7 @@ def job_message(
         "resources": {"endpoints": [_endpoint(url, token)]},
         "contextData": _contexts(job, run, base),
         "workspace": {},
-        "mask": [{"type": "regex", "value": token}],
+        "mask": [{"type": "regex", "value": re.escape(token)}],
         "environmentVariables": [mapping(job.plan.env)] if job.plan.env else [],
         "defaults": [],
         "actionsEnvironment": None,
