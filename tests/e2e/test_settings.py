@@ -193,6 +193,17 @@ async def test_an_executor_without_what_it_needs_says_so(place: Path):
     assert_one_sentence(await check(place, (*with_token, "--config", "runner.toml")), "pigeon")
 
 
+async def test_an_executor_has_the_driver_its_file_names_or_says_why_not(place: Path):
+    (place / "token").write_text("mf_token")
+    arguments = ("--token-file", "token", "--config", "runner.toml")
+    for text, said in (
+        ('[runner]\n[executor]\ndriver = "pigeons"', "no backend 'pigeons' among mayfly.drivers"),
+        ('[runner]\n[executor]\ndriver = "process"', "missing required field `command`"),
+    ):
+        (place / "runner.toml").write_text(text)
+        assert_one_sentence(await check(place, ("executor", "--pool", "linux", *arguments)), said)
+
+
 async def test_an_executor_opens_the_bus_its_file_names_or_says_why_not(place: Path):
     (place / "token").write_text("mf_token")
     (place / "bus-url").write_text("sqlite:///no/such/place/bus.sqlite")

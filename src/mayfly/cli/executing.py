@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from mayfly import executor
+from mayfly.cli.backends import backend
 from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret, variable
-from mayfly.drivers import process
 from mayfly.executor import Settings, Token, default_state_dir
 from mayfly.model.errors import InvalidSettings
 from mayfly.ports import OpenBus
@@ -25,6 +25,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Certificates to trust instead of the usual ones."""
     plain_http: bool = False
     """Allow http:// to another host, where the token could be read on the way."""
+    driver: str = "process"
+    """How a runner runs: the name of an entry point `mayfly.drivers`; `[runner]` is its table."""
     bus: str = "remote"
     """Where it hears of work; `remote`: from the control plane."""
     bus_url_file: Path | None = None
@@ -39,7 +41,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """An executor's settings file."""
 
     runner: dict[str, Any]
-    """`[runner]`: the settings of the process driver."""
+    """`[runner]`: the settings of the driver that `[executor] driver` names."""
     executor: Tuning = Tuning()
 
 
@@ -79,8 +81,7 @@ def execute(
         idle_seconds=tuning.idle_seconds,
         prepare_timeout_seconds=tuning.prepare_timeout_seconds,
     )
-    open_driver = partial(process.open_driver, _runner(file, config))
-    work = executor.run(settings, open_driver, open_bus=_own_bus(tuning, pool))
+    work = executor.run(settings, _driver(file, config), open_bus=_own_bus(tuning, pool))
     return asyncio.run(_to_the_end(work))
 
 
@@ -92,8 +93,7 @@ def _own_bus(tuning: Tuning, pool: str) -> executor.OwnBus:
         raise InvalidSettings(
             '[executor] bus = "memory" is in the control plane\'s process; leave `bus` out'
         )
-    # An executor that leases over HTTPS pays for none of these.
-    from mayfly.cli.backends import backend
+    # An executor that leases over HTTPS does not pay for this.
     from mayfly.engine.clock import SystemClock
 
     url = variable("MAYFLY_BUS_URL")
@@ -125,8 +125,11 @@ def _file(config: Path | None) -> File:
     return decoded(config, File, 'write one with [runner] command = ["…"]')
 
 
-def _runner(file: File, config: Path | None) -> process.Settings:
+def _driver(file: File, config: Path | None) -> executor.OpenDriver:
+    """`open_driver` of the driver the file names, with its `[runner]` filled in."""
+    module = backend("drivers", file.executor.driver)
     try:
-        return msgspec.convert(file.runner, process.Settings, dec_hook=path_hook)
+        settings = msgspec.convert(file.runner, module.Settings, dec_hook=path_hook)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{config}: [runner] {error}") from error
+    return partial(module.open_driver, settings)
