@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.fakes.escapes import table as escapes
 from tests.suites import OUTCOMES, table
 
 
@@ -13,4 +14,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lines := list(table(ended)):
         terminalreporter.section("contract suites by backend")
         for line in lines:
+            terminalreporter.write_line(line)
+    told_by = [
+        dict(report.user_properties)
+        for word in ("passed", "failed")
+        for report in stats.get(word, ())
+    ]
+    if attacks := {each["attacked"]: each["succeeded"] for each in told_by if "attacked" in each}:
+        terminalreporter.section("what a hostile job can do, by driver")
+        for line in escapes(attacks):
             terminalreporter.write_line(line)

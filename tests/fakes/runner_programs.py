@@ -53,6 +53,20 @@ SCRIPTS = {
     "litters": "mkdir -p a/b; echo x >a/b/c; chmod 0 a/b; chmod 500 a; ln -s / root\n"
     "touch -- '-rf' '*' \"$(printf 'new\\nline')\" \"$(printf '\\377')\"; chmod 500 .; exit 0",
     "deep": "i=0; while [ $i -lt 1500 ]; do mkdir d; cd d; i=$((i+1)); done; exit 0",
+    # What the one before left; then leaves the same for the next.
+    "neighbours": "{ for at in $HOME $TMPDIR /tmp /dev/shm; do\n"
+    "[ -e $at/left-$MARK ] && case $at in $HOME) echo home;; *) echo $at;; esac; done\n"
+    "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q lef[t]-$MARK && echo processes\n"
+    'echo "${LEFT-}"; } >$TRACES/found; readlink /proc/self/ns/net >$TRACES/network\n'
+    "touch $HOME/left-$MARK $TMPDIR/left-$MARK /tmp/left-$MARK /dev/shm/left-$MARK\n"
+    "export LEFT=environment; setsid sh -c \": left-$MARK; trap '' TERM; sleep 300\" &\nexit 0",
+    "fills": "head -c 64M /dev/zero >big 2>$TRACES/said; echo $? >$TRACES/code; exit 0",
+    "bomb": "(while :; do (sleep 300 & sleep 300) & done) 2>/dev/null; exec sleep 300",
+    # One attempt after another, each with its own end; those that succeed are named.
+    "tries": 'cd "${0%/*}"; until [ -e plants ]; do sleep 0.01; done; . ./plants\n'
+    "for each in attempts/*; do\n"
+    'timeout -s KILL 5 sh -eu "$each" >/dev/null 2>&1 && echo "${each##*/}" >>$TRACES/escaped\n'
+    "done; echo >$TRACES/done; exit 0",
     "job": "export GITHUB_REPOSITORY=${REPO:-octo/demo} GITHUB_RUN_ID=77 GITHUB_RUN_ATTEMPT=2\n"
     'bash -e "$ACTIONS_RUNNER_HOOK_JOB_STARTED" >$TRACES/said 2>&1\n'
     "echo $? >$TRACES/code.new; mv $TRACES/code.new $TRACES/code; $THEN",
@@ -124,6 +138,15 @@ def processes_with(text: str) -> list[int]:
             if text.encode() in content:
                 found.append(int(entry.name))
     return found
+
+
+def outside(pid: int, text: str) -> int:
+    """The id, here, of the process with `text` that calls itself `pid` in its own namespace."""
+    for found in processes_with(text):
+        status = Path(f"/proc/{found}/status").read_text()
+        if int(status.partition("NSpid:")[2].partition("\n")[0].split()[-1]) == pid:
+            return found
+    raise AssertionError(f"no process calls itself {pid}")
 
 
 def claim(*, guard: bool = False, name: str = "c1") -> Granted:
