@@ -4,6 +4,7 @@ import asyncio
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from mayfly.drivers import bubblewrap, keeper
 from mayfly.drivers.accounts import chosen
 from mayfly.drivers.bubblewrap import View
 from mayfly.drivers.jitconfig import JitDelivery
-from mayfly.drivers.kept import Order
+from mayfly.drivers.kept import Order, Record
 from mayfly.drivers.sandbox import Settings, open_driver
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.protocol import Outcome
@@ -128,6 +129,29 @@ async def test_a_template_is_seen_in_home_and_cannot_be_written(place: Stage):
     assert finished.outcome is Outcome.DONE, finished.detail
     assert place.trace("said").split() == ["bin", "run.sh", "z"]
     assert (template / "run.sh").read_text() == "exit 0\n"
+
+
+async def test_a_job_can_write_to_its_home_and_temporary_directories_alone(place: Stage):
+    text = (
+        "for each in / /dev /dev/pts /etc /home /opt /proc /run /srv /usr /usr/local /var\n"
+        "do touch $each/x && echo writes $each; done\n"
+        "for each in ~ /tmp /dev/shm; do head -c 3M /dev/zero >$each/big || echo full; done\n"
+        "exit 3"
+    )
+    finished = await once(shell(place, text, disk_mb=2), place)
+    assert "writes" not in finished.detail
+    assert finished.detail.count("full") == 3
+
+
+async def test_a_sandbox_ends_with_its_keeper(place: Stage):
+    async with open_driver(settings(place, "hangs"), place.home, Admission(None)) as driver:
+        await driver.prepare(claim())
+        running = asyncio.create_task(driver.run("r", jit_config()))
+        await place.traced("pid")
+        record = msgspec.json.decode((place.home / "keeper.json").read_bytes(), type=Record)
+        os.kill(record.pid, signal.SIGKILL)
+        await until(lambda: processes_with(str(place.traces)) == [])
+        assert (await running).outcome is Outcome.FAILED
 
 
 async def test_a_polite_runner_is_asked_before_it_is_killed(place: Stage):
