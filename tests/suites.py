@@ -4,11 +4,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-SUITES = {"bus": "bus", "ledger": "ledger", "access_rules": "access rules"}
+SUITES = {"bus": "bus", "ledger": "ledger", "access_rules": "access rules", "drivers": "drivers"}
 """The beginning of a file's name to what its tests are about."""
 BACKENDS = (
     *("memory", "sql", "sqlite", "postgres", "cosmos"),
     *("rabbitmq", "servicebus", "remote"),
+    *("process", "sandbox"),
 )
 OUTCOMES = ("passed", "failed", "skipped")
 

@@ -40,6 +40,7 @@ OPEN: dict[str, set[str]] = {
         "use a socket in the file system",
         "use shared memory of the machine",
         "learn the machine's name",
+        "use the kernel's keyrings",
     }
     | _OF_THE_NETWORK,
     'sandbox, network = "host"': _OF_THE_NETWORK,

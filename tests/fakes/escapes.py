@@ -81,6 +81,10 @@ ESCAPES = {
     "for number in range(3, 1000):\n    try:\n        os.fstat(number)\n"
     "    except OSError:\n        continue\n    sys.exit(0)\nsys.exit(1)\nEND\n",
     "read the executor's keyring": _KEYRING,
+    "use the kernel's keyrings": "exec /usr/bin/python3 -c '\n"
+    "import ctypes, os, sys\n"
+    'call = {"x86_64": 250, "aarch64": 219}[os.uname().machine]\n'
+    "sys.exit(ctypes.CDLL(None).syscall(call, 0, -3, 1) <= 0)'",
     "change the job-start guard": "for each in $ROOT/slots/0/guard-*/job-started.sh; do\n"
     'echo >>"$each" && exit 0; done; exit 1',
     "change the runner of the next job": "echo x >>$ROOT/template/bin/runner",

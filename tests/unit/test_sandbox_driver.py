@@ -36,6 +36,28 @@ from tests.servers.absent import absent
 KEEPER = Path(keeper.__file__).read_bytes()
 
 
+CALLS = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+numbers = {
+    "x86_64": (248, 321, 425, 323, 39),
+    "aarch64": (217, 280, 425, 282, 172),
+}
+names = ("add_key", "bpf", "io_uring_setup", "userfaultfd", "getpid")
+for name, number in zip(names, numbers[os.uname().machine]):
+    ctypes.set_errno(0)
+    libc.syscall(number, None, None, None, None)
+    print(name, ctypes.get_errno())
+for name in ("UNIX", "INET", "NETLINK", "VSOCK", "PACKET", "ALG"):
+    try:
+        socket.socket(getattr(socket, f"AF_{name}"), socket.SOCK_RAW if name == "NETLINK" else 1)
+    except OSError as error:
+        print(f"socket(AF_{name})", error.errno)
+    else:
+        print(f"socket(AF_{name})", 0)
+"""
+
+
 @pytest.fixture(autouse=True)
 def usable(request: pytest.FixtureRequest) -> None:
     if shutil.which("bwrap") is None:
@@ -141,6 +163,17 @@ async def test_a_job_can_write_to_its_home_and_temporary_directories_alone(place
     finished = await once(shell(place, text, disk_mb=2), place)
     assert "writes" not in finished.detail
     assert finished.detail.count("full") == 3
+
+
+async def test_system_calls_that_no_namespace_parts_are_refused(place: Stage):
+    program = place.programs / "calls.py"
+    program.write_text(CALLS)
+    finished = await once(shell(place, f"/usr/bin/python3 {program}; exit 3"), place)
+    assert finished.detail.endswith(
+        "it said: add_key 1 | bpf 1 | io_uring_setup 1 | userfaultfd 1 | getpid 0 | "
+        "socket(AF_UNIX) 0 | socket(AF_INET) 0 | socket(AF_NETLINK) 0 | socket(AF_VSOCK) 97 | "
+        "socket(AF_PACKET) 97 | socket(AF_ALG) 97"
+    )
 
 
 async def test_a_sandbox_ends_with_its_keeper(place: Stage):

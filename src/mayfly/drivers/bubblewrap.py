@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from mayfly.drivers import syscalls
+
 HOME = Path("/home/runner")
 TEMPORARY = Path("/tmp")  # noqa: S108 - in the sandbox, where nobody else is
 PASSED = Path("/run/jitconfig")
@@ -67,6 +69,8 @@ def wrapped(program: str, view: View, command: tuple[str, ...]) -> Wrapped:
         return str(number)
 
     arguments = [*_NAMESPACES, *_system()]
+    if (filtered := syscalls.program()) is not None:
+        arguments += ["--seccomp", descriptor(filtered)]
     if view.own_network:
         arguments.append("--unshare-net")
     for name, content in (("passwd", _passwd(view)), ("group", _group(view))):
