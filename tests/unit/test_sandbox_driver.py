@@ -20,6 +20,7 @@ from mayfly.drivers.kept import Order, Record
 from mayfly.drivers.sandbox import Settings, open_driver
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.protocol import Outcome
+from tests.fakes.driven import executor
 from tests.fakes.runner_programs import (
     ALLOWED,
     KEY,
@@ -185,6 +186,15 @@ async def test_a_sandbox_ends_with_its_keeper(place: Stage):
         os.kill(record.pid, signal.SIGKILL)
         await until(lambda: processes_with(str(place.traces)) == [])
         assert (await running).outcome is Outcome.FAILED
+
+
+@pytest.mark.root
+async def test_a_killed_executors_runner_is_given_its_grace(place: Stage):
+    with executor("sandbox", place, "polite") as killed:
+        await place.traced("pid")
+        killed.kill()
+    async with open_driver(settings(place, "ends", processes=9), place.home, Admission(None)):
+        assert place.trace("bye") == "bye"
 
 
 async def test_a_polite_runner_is_asked_before_it_is_killed(place: Stage):

@@ -71,10 +71,10 @@ async def open_driver(settings: Settings, home: Path, started: Started) -> Async
     account = accounts.chosen(settings.run_as, home.name)
     program = await _program(settings.bwrap)
     recipe = SandboxRecipe(settings, account, program, _cgroup(settings, home))
-    await recipe.try_out()
     driver = KeeperDriver(settings, home, account, started, recipe)
     try:
-        await driver.stand_by()
+        await driver.cleanup()  # first: a predecessor's runner may still be saying good-bye
+        await recipe.try_out()
         yield driver
     finally:
         await driver.close()
