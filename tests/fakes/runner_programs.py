@@ -32,6 +32,8 @@ SCRIPTS = {
     # Its worker must outlive the signal, or there would be nobody left to report the job.
     "polite": "sleep 300 & w=$!; trap 'kill -0 $w && echo bye >$TRACES/bye; exit 5' TERM\n"
     "echo $$ >$TRACES/pid; wait; exit 6",
+    "slow": "trap 'sleep 0.3; echo bye >$TRACES/bye; exit 5' TERM\n"
+    "echo $$ >$TRACES/pid; while :; do sleep 0.05; done",
     # Nothing in /proc ties it to the directory it was started in.
     "hides": "cd /; exec env -i /bin/sh -c \"trap '' TERM; echo \\$\\$ >$TRACES/pid\n"
     'while :; do /bin/sleep 0.05; done"',

@@ -190,7 +190,7 @@ async def test_a_sandbox_ends_with_its_keeper(place: Stage):
 
 @pytest.mark.root
 async def test_a_killed_executors_runner_is_given_its_grace(place: Stage):
-    with executor("sandbox", place, "polite") as killed:
+    with executor("sandbox", place, "slow") as killed:
         await place.traced("pid")
         killed.kill()
     async with open_driver(settings(place, "ends", processes=9), place.home, Admission(None)):
