@@ -10,8 +10,9 @@ from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.demand import DemandGroup
+from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
-from mayfly.model.protocol import ClaimOrder, Granted, Order, Outcome
+from mayfly.model.protocol import AttendOrder, ClaimOrder, Granted, Order, Outcome
 from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository, Runs
 from mayfly.model.requests import Dead, Message, Waiting
@@ -118,7 +119,8 @@ class Ledger(Protocol):
         """Other decisions about jobs, applied to those still queued. Idempotent."""
 
     async def claim(self, order: ClaimOrder, maximum: int, per_owner: int | None) -> Claim | None:
-        """A claim by fair share, or None when nothing is needed (R3). Same key, same claim."""
+        """A claim by fair share, or None when nothing is needed (R3), or the machine pauses or is
+        out of service. Same key, same claim."""
 
     async def minting(self, claim: ClaimId, boot: str, prefix: str) -> Mint:
         """Record the next generation's name before GitHub is called (R4.1); may re-bind (R14).
@@ -140,6 +142,16 @@ class Ledger(Protocol):
 
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         """A job of this run began on the claim's runner (R9). StaleClaim as above. Idempotent."""
+
+    async def attend(self, pool: str, order: AttendOrder) -> Executor:
+        """Heard of an executor; what it shall do is in it. It never changes that itself."""
+
+    async def command(self, told: Command, choice: Choice, reason: str) -> list[Standing]:
+        """Tell executors; which, as they are now. No claim is made afterwards for one that was
+        drained. An empty list when none fits. Idempotent, but for any one of a pool."""
+
+    async def executors(self, pool: str | None = None) -> list[Standing]:
+        """Those that are known, by pool and machine."""
 
     async def overdue(self, claim: ClaimId) -> Changes:
         """What its state's deadline asks for, if that is over: a claim that is not prepared is

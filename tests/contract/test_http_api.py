@@ -46,7 +46,9 @@ class Serving:
     def _proof(self, path: str, body: bytes) -> dict[str, str]:
         if path.startswith("/webhooks"):
             return {"x-hub-signature-256": signed(body)["x-hub-signature-256"]}
-        executor = path.startswith(("/v1/claims", "/v1/leases/")) or path.endswith("/lease")
+        executor = path.startswith(("/v1/claims", "/v1/leases/")) or path.endswith(
+            ("/lease", "/attend")
+        )
         return self._here.bearer("executor" if executor else "operator")
 
 

@@ -17,7 +17,7 @@ from mayfly.model.runners import (
     advanced,
     runner_name,
 )
-from mayfly.store import blame, proofs, repairs
+from mayfly.store import attendance, blame, proofs, repairs
 from mayfly.store.turns import Turn
 
 
@@ -39,7 +39,7 @@ def claim(
         if predecessor.pool == order.pool and predecessor.boot != order.boot:
             repairs.mourn(turn, predecessor, "its machine came back with another boot id")
     turn.flush()
-    if blame.pauses(turn, order.pool, order.machine):
+    if blame.pauses(turn, order.pool, order.machine) or not attendance.serves(turn, order):
         return None
     if not tables.take_slot(order.pool, maximum):
         return None
@@ -91,6 +91,7 @@ def minting(turn: Turn, claim: Claim, prefix: str) -> Mint | None:
         heard_at=turn.at,
     )
     after = turn.claim(claim, after)
+    attendance.prepared(turn, claim)
     return Mint(claim=after, group=group, name=name, older=older)
 
 
@@ -195,3 +196,5 @@ def _judge(turn: Turn, claim: Claim, ended: Claim, outcome: Outcome) -> None:
         blame.cleared(turn, ended)
     elif ended.state is ClaimState.FAILED and outcome is Outcome.FAILED:
         blame.failed(turn, ended)
+        if claim.state is ClaimState.CLAIMED:
+            attendance.unprepared(turn, ended)
