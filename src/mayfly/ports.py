@@ -153,6 +153,9 @@ class Ledger(Protocol):
     async def executors(self, pool: str | None = None) -> list[Standing]:
         """Those that are known, by pool and machine."""
 
+    async def told(self) -> list[Executor]:
+        """Those that shall do something else than serve."""
+
     async def overdue(self, claim: ClaimId) -> Changes:
         """What its state's deadline asks for, if that is over: a claim that is not prepared is
         lost (R5), an idle one extended or replaced (R7), an unknown job disowned (R9)."""

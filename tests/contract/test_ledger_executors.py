@@ -1,5 +1,7 @@
 """ports.Ledger: which executors there are, which of them serve, and who takes them out of it."""
 
+import asyncio
+
 import pytest
 
 from mayfly.model.executors import Activity, Choice, Command, Service, Standing
@@ -186,6 +188,18 @@ async def test_the_same_claim_is_answered_although_its_machine_was_drained(store
     made = await store.ledger.claim(asked, UNBOUNDED, None)
     await tells(store, Command.DRAIN, machine("m1"))
     assert await store.ledger.claim(asked, UNBOUNDED, None) == made
+
+
+async def test_an_order_is_not_lost_among_executors_that_speak(store: OpenedStore):
+    names = [f"m{number}" for number in range(5)]
+    for name in names:
+        await attends(store, name)
+    for _ in range(8):
+        drains = [tells(store, Command.DRAIN, machine(name)) for name in names]
+        words = [[attends(store, name) for name in names] for _ in range(4)]
+        await asyncio.gather(*words[0], *words[1], *drains, *words[2], *words[3])
+        assert [one.machine for one in await store.ledger.told()] == names
+        await tells(store, Command.RETURN, ALL)
 
 
 async def test_drained_twice_keeps_the_first_reason(store: OpenedStore):

@@ -138,6 +138,11 @@ async def test_what_cannot_be_done_says_why(
     assert names in answer.json()["detail"]
 
 
+async def test_all_may_be_none(here: World):
+    answer = await tell(here, "drain", everything=True)
+    assert (answer.status_code, answer.json()) == (200, [])
+
+
 async def test_a_machine_without_a_process_cannot_be_shut_down(here: World):
     await attend(here, "m2")
     await tell(here, "drain", machine="m2")

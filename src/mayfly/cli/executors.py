@@ -26,6 +26,7 @@ Wait = Annotated[
     typer.Option("--wait", min=0, metavar="SECONDS", help="Until it is done; else exit code 3."),
 ]
 _LOOK_SECONDS = 1.0
+_NOBODY = "no executor is known; `mayfly executor` starts one"
 _COLUMNS = (
     ("MACHINE", "machine"),
     ("POOL", "pool"),
@@ -45,8 +46,7 @@ def list_(
 ) -> None:
     """List executors: idle, busy or absent, in service or not, and why not."""
     with as_sentences():
-        nothing = "no executor is known; `mayfly executor` starts one"
-        show(_known(pool), _COLUMNS, as_json=as_json, empty=nothing)
+        show(_known(pool), _COLUMNS, as_json=as_json, empty=_NOBODY)
 
 
 @app.command()
@@ -85,7 +85,7 @@ def return_(
     """Let executors serve again, their failures forgotten; says which."""
     with as_sentences():
         told = _told("return", machine, pool, everything=everything)
-        show(told, _COLUMNS, as_json=as_json, empty="none")
+        show(told, _COLUMNS, as_json=as_json, empty=_NOBODY)
 
 
 def _known(pool: str | None = None) -> "list[ExecutorView]":
@@ -126,7 +126,7 @@ def _answer(
     over = True
     if wait is not None:
         told, over = _waited(told, wait, lasts)
-    show(told, _COLUMNS, as_json=as_json, empty="none")
+    show(told, _COLUMNS, as_json=as_json, empty=_NOBODY)
     if not over:
         raise typer.Exit(NO)
 

@@ -28,7 +28,7 @@ class Executors:
         self._longest = timedelta(seconds=deadlines.heartbeat_seconds)
         self._looking = asyncio.Lock()
         self._looked_at = -LOOK_EVERY.total_seconds()
-        self._seen: dict[tuple[str, str], Executor] = {}
+        self._told: dict[tuple[str, str], Executor] = {}
 
     async def attend(self, pool: str, order: AttendOrder, wait: timedelta) -> Attended:
         """What the executor shall do; when that is what it does already, after `wait`.
@@ -39,16 +39,17 @@ class Executors:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait.total_seconds()
         executor: Executor | None = await self._ledger.attend(pool, order)
-        while not order.gone:
-            if executor is not None and executor.duty(order.boot) is not order.duty:
+        while not order.gone and _duty(executor, order.boot) is order.duty:
+            left = until - loop.time()
+            if left <= 0:
                 break
-            if loop.time() >= until:
-                break
-            await asyncio.sleep(min(LOOK_EVERY.total_seconds(), until - loop.time()))
+            await asyncio.sleep(min(LOOK_EVERY.total_seconds(), left))
             executor = await self._look(pool, order.machine)
-        duty = Duty.SERVE if executor is None else executor.duty(order.boot)
-        reason = "" if executor is None else executor.reason
-        return Attended(duty=duty, reason=reason, waited_seconds=wait.total_seconds())
+        return Attended(
+            duty=_duty(executor, order.boot),
+            reason=executor.reason if executor else "",
+            waited_seconds=wait.total_seconds(),
+        )
 
     async def standings(self, pool: str | None = None) -> list[Standing]:
         """Every executor that is known, by pool and machine."""
@@ -57,24 +58,24 @@ class Executors:
     async def command(
         self, told: Command, choice: Choice, who: str, reason: str | None
     ) -> list[Standing] | Declined:
-        """Tell executors; which. NotFound when no machine of this name is known."""
+        """Tell executors; which, and of all maybe none. NotFound: no such machine is known."""
         why = f"drained by {who}" + (f": {reason}" if reason else "")
         chosen = await self._ledger.command(told, choice, why)
-        if not chosen:
+        if not (chosen or choice.everything):
             return await self._nobody(told, choice)
         for standing in chosen:
             self._say(told, standing.executor, who)
         return chosen
 
     async def _look(self, pool: str, machine: str) -> Executor | None:
-        """The row, as it was at most a second ago; of many that wait, one reads for all."""
+        """What it was told at most a second ago, if anything; one that waits reads for all."""
         async with self._looking:
             now = asyncio.get_running_loop().time()
             if now - self._looked_at >= LOOK_EVERY.total_seconds():
-                standings = await self._ledger.executors()
+                told = await self._ledger.told()
                 self._looked_at = asyncio.get_running_loop().time()
-                self._seen = {(one.pool, one.machine): one for one, _, _ in standings}
-        return self._seen.get((pool, machine))
+                self._told = {(one.pool, one.machine): one for one in told}
+        return self._told.get((pool, machine))
 
     async def _nobody(self, told: Command, choice: Choice) -> Declined:
         known = await self._ledger.executors(choice.pool)
@@ -101,6 +102,10 @@ class Executors:
                 news.publish("executor.dismissed", who=who, **where)
             case Command.RETURN:
                 news.publish("executor.returned", who=who, **where)
+
+
+def _duty(executor: Executor | None, boot: str) -> Duty:
+    return Duty.SERVE if executor is None else executor.duty(boot)
 
 
 def _names(standings: Sequence[Standing]) -> str:

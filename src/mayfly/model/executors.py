@@ -37,6 +37,11 @@ class Executor(msgspec.Struct, frozen=True, kw_only=True):
         """Out of service because it could not prepare, and not by an operator's word."""
         return bool(self.reason) and self.unprepared >= MOST_UNPREPARED
 
+    @property
+    def is_told(self) -> bool:
+        """Whether some run of it shall not serve."""
+        return bool(self.reason or self.dismissed)
+
     def duty(self, boot: str) -> Duty:
         """What this run of the executor shall do."""
         if boot and boot == self.dismissed:

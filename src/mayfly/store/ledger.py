@@ -118,6 +118,11 @@ class TransactionalLedger:
             lambda tables: attendance.every(tables, self._deadlines, pool)
         )
 
+    async def told(self) -> list[Executor]:
+        return await self._transactions.read(
+            lambda tables: [one for one in tables.executors.every(None) if one.is_told]
+        )
+
     async def overdue(self, claim: ClaimId) -> Changes:
         return await self._turn(lambda turn: repairs.overdue(turn, claim))
 
