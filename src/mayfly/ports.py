@@ -96,7 +96,7 @@ class AccessRules(Protocol):
         backend says: a second or a few. Transient when it would have to be more."""
 
     async def rules(self) -> list[AccessRule]:
-        """All rules, sorted."""
+        """All rules as they are now, sorted; who is asked from then on is no further behind."""
 
     async def grant(self, rule: AccessRule) -> None:
         """Idempotent. Permanent when mayfly.toml declares it already."""
@@ -119,8 +119,7 @@ class Ledger(Protocol):
         """Other decisions about jobs, applied to those still queued. Idempotent."""
 
     async def claim(self, order: ClaimOrder, maximum: int, per_owner: int | None) -> Claim | None:
-        """A claim by fair share, or None when nothing is needed (R3), or the machine pauses or is
-        out of service. Same key, same claim."""
+        """By fair share, or None: nothing to do for this machine (R3). Same key, same claim."""
 
     async def minting(self, claim: ClaimId, boot: str, prefix: str) -> Mint:
         """Record the next generation's name before GitHub is called (R4.1); may re-bind (R14).
@@ -130,6 +129,10 @@ class Ledger(Protocol):
 
     async def registered(self, claim: ClaimId, generation: int, github_id: int) -> None:
         """GitHub has minted (R4.4). StaleClaim when another generation or state came first."""
+
+    async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
+        """GitHub has not minted yet, and is asked again: said of the claim. After 2 min it fails
+        if another installation's jobs wait for its slot, and its group waits."""
 
     async def refused(self, claim: ClaimId, sentence: str) -> Changes:
         """GitHub refused to mint: the claim failed, and its group waits before the next try."""
@@ -144,21 +147,16 @@ class Ledger(Protocol):
         """A job of this run began on the claim's runner (R9). StaleClaim as above. Idempotent."""
 
     async def attend(self, pool: str, order: AttendOrder) -> Executor:
-        """Heard of an executor; what it shall do is in it. It never changes that itself."""
+        """Heard of an executor; what it shall do is in it."""
 
     async def command(self, told: Command, choice: Choice, reason: str) -> list[Standing]:
-        """Tell executors; which, as they are now. No claim is made afterwards for one that was
-        drained. An empty list when none fits. Idempotent, but for any one of a pool."""
+        """Tell executors; which. No claim is made afterwards for one that is to make none."""
 
-    async def executors(self, pool: str | None = None) -> list[Standing]:
-        """Those that are known, by pool and machine."""
-
-    async def told(self) -> list[Executor]:
-        """Those that shall do something else than serve."""
+    async def executors(self, pool: str | None = None) -> list[Standing]: ...
+    async def told(self) -> list[Executor]: ...
 
     async def overdue(self, claim: ClaimId) -> Changes:
-        """What its state's deadline asks for, if that is over: a claim that is not prepared is
-        lost (R5), an idle one extended or replaced (R7), an unknown job disowned (R9)."""
+        """What its state's deadline asks for, if that is over (R5, R7, R9)."""
 
     async def checked(self, job: JobKey, answer: WorkflowJob | None) -> Changes:
         """What GitHub said when asked about a job; twice None closes it as gone (R10)."""
@@ -191,8 +189,7 @@ class Ledger(Protocol):
         """The group's failures are forgotten: it may have runners again at once. Idempotent."""
 
     async def revived(self, installation: InstallationId) -> Changes:
-        """What GitHub refused there may work now: its groups' failures are forgotten, and names
-        that could not be asked about are due."""
+        """GitHub may answer there again: failures are forgotten, names not asked about are due."""
 
     async def forget(self, limit: int) -> int:
         """Delete what was completed longer ago than it is kept; how many rows (R17)."""
@@ -344,6 +341,21 @@ class DeclareBus(Protocol):
 
     async def __call__(self, url: str, subjects: Sequence[str]) -> list[str]:
         """What there is now, a line each."""
+
+
+class Elsewhere(NamedTuple):
+    """`elsewhere` of a bus backend: a bus of another name on the server of a url."""
+
+    url: str
+    """It may hold a password."""
+    shown: str
+    """What is made there and where, without one."""
+
+
+class RemoveBus(Protocol):
+    """`remove` of a bus backend: take away all that `declare` has made there. Idempotent."""
+
+    async def __call__(self, url: str, subjects: Sequence[str]) -> None: ...
 
 
 class OpenStore(Protocol):

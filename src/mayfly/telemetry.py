@@ -58,6 +58,7 @@ class Correction(StrEnum):
     CLAIM_LOST = "claim_lost"
     CLAIM_RELIEVED = "claim_relieved"
     CLAIM_OVERDUE = "claim_overdue"
+    RUNNER_UNSERVED = "runner_unserved"
     RUNNER_DELETED = "runner_deleted"
     REGISTRATION_ABANDONED = "registration_abandoned"
     ORPHAN_DELETED = "orphan_deleted"
@@ -149,6 +150,10 @@ class Telemetry:
         """An authentic delivery changed nothing."""
         self._delivery_ignored.labels(reason.value).inc()
 
+    def job_misplaced(self, pool: str) -> None:
+        """GitHub gave one of the pool's runners to a job that was refused."""
+        self._job_misplaced.labels(pool).inc()
+
     def github_refused(self, error: GitHubRefused | Transient) -> None:
         """GitHub said no, or did not answer."""
         self._github_refused.labels(_kind_of(error)).inc()
@@ -202,6 +207,11 @@ class Telemetry:
         self._job_waited = self._histogram(
             "mayfly_job_waited_seconds",
             "How long a workflow job waited for its runner: queued at GitHub until in progress.",
+        )
+        self._job_misplaced = self._counter(
+            "mayfly_job_misplaced_total",
+            "Refused jobs to which GitHub gave a runner of the pool.",
+            {"pool": self._pools},
         )
         self._runner_online = self._histogram(
             "mayfly_runner_onlined_seconds",

@@ -13,7 +13,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from structlog.testing import capture_logs
 
-from mayfly.bus.rabbitmq import declare, open_bus
+from mayfly.bus.rabbitmq import declare, open_bus, remove
 from mayfly.engine.clock import SystemClock
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
 from mayfly.model.requests import LARGEST_DELIVERIES, RunnerRequest
@@ -250,6 +250,46 @@ async def test_a_message_is_on_the_wire_as_documented(server: RabbitMQServer):
         assert message.routing_key == "linux"
 
 
+async def test_several_share_a_virtual_host_by_prefixes(server: RabbitMQServer):
+    """Each has its messages, dead ones too; what one removes is its own."""
+    before = server.names()
+    own = f"{server.url()}?prefix=staging&heartbeat=15"
+    async with opened(server) as bus, open_bus(own, ManualClock(), SUBJECTS) as other:
+        await other.publish([LINUX])
+        async with channel_of(server) as channel:
+            await channel.default_exchange.publish(aio_pika.Message(b"?"), "staging.linux")
+        assert await other.depth("linux") == 2
+        assert await bus.depth("linux") == 0
+        lease = await other.lease("linux", SOON)
+        assert lease is not None
+        await other.complete(lease.id)
+        assert await other.lease("linux", NOT_WAITING) is None
+        assert [dead.text for dead in await other.dead("linux", 10)] == ["?"]
+        assert await bus.dead("linux", 10) == []
+        assert await other.requeue("linux") == 1
+    made = {name for name in server.names() - before if "staging" in name}
+    assert made >= {"staging", "staging-dead", "staging.linux", "staging-dead.linux"}
+    await remove(own, SUBJECTS)
+    await remove(own, SUBJECTS)
+    left = server.names()
+    assert not made & left
+    assert left >= {"mayfly", "mayfly-dead", "mayfly.linux", "mayfly-dead.linux"}
+
+
+@pytest.mark.parametrize("prefix", ["", "a.b", "a*", "mayfly-dead", "x" * 65])
+async def test_a_prefix_that_could_be_another_s_is_refused(prefix: str):
+    with pytest.raises(InvalidSettings, match="prefix="):
+        await declare(f"amqp://user:word@127.0.0.1:1/?prefix={prefix}", SUBJECTS)
+
+
+async def test_a_long_prefix_leaves_less_for_the_pool_s_name():
+    url = f"amqp://user:word@127.0.0.1:1/?prefix={'x' * 64}"
+    with pytest.raises(InvalidSettings, match="185 bytes"):
+        await declare(url, ["p" * 186])
+    with pytest.raises(Transient, match="cannot be reached"):
+        await declare(url, ["p" * 185])
+
+
 async def test_declaring_twice_is_declaring_once(server: RabbitMQServer):
     lines = await declare(server.url(), ["linux"])
     assert await declare(server.url(), ["linux"]) == lines
@@ -320,6 +360,7 @@ async def test_a_url_that_cannot_work_is_invalid_and_its_password_is_not_shown(
     "url",
     [
         "http://user:SECRET@localhost/",
+        "postgresql://user:SECRET@localhost:5672/",
         "amqp://",
         "amqp://user:SECRET@localhost:many/",
         "amqp://user:12/SECRET@localhost/",

@@ -1,7 +1,9 @@
 """Settings that cannot be used: exit code 2, one sentence, nothing started."""
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -171,6 +173,14 @@ async def test_serve_says_the_same_and_starts_nothing(place: Path):
     assert_one_sentence(await check(place, ("serve",)), "no/such/place")
     (place / "mayfly.toml").unlink()
     assert_one_sentence(await check(place, ("serve",)), "mayfly config example")
+
+
+async def test_serve_does_not_begin_on_a_newer_version_s_database(place: Path):
+    with closing(sqlite3.connect(place / "mayfly.sqlite")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('9999')")
+    answer = await check(place, ("serve",))
+    assert_one_sentence(answer, "the database is of a newer Mayfly (schema 9999; this one knows")
 
 
 async def test_an_executor_without_what_it_needs_says_so(place: Path):

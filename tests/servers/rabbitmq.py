@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 import aio_pika
 
 from mayfly.bus.rabbitmq import queues
+from mayfly.bus.rabbitmq.names import Names
 from tests.servers.absent import absent
 
 HOST = "127.0.0.1"
@@ -111,11 +113,22 @@ class RabbitMQServer:
         """As if nobody had declared anything for them; faster than a virtual host of their own."""
         connection = await aio_pika.connect(self.url())
         async with connection, connection.channel() as channel:
-            for subject in subjects:
-                for name in (queues.queue(subject), queues.dead_queue(subject)):
-                    await channel.queue_delete(name)
-            for exchange in (queues.EXCHANGE, queues.DEAD_EXCHANGE):
-                await channel.exchange_delete(exchange)
+            await queues.remove(channel, Names(), subjects)
+
+    def names(self) -> set[str]:
+        """Of every queue and exchange in every virtual host."""
+        program = self._program.with_name("rabbitmqctl")
+        everything = "rabbit_amqqueue:list_names() ++ rabbit_exchange:list_names()."
+        listed = subprocess.run(
+            [str(program), "-n", f"mayfly{self.port}@localhost", "eval", everything],
+            env=self._environment(),
+            check=True,
+            capture_output=True,
+            timeout=DEADLINE,
+        )
+        found = re.findall(r'(?:queue|exchange),\s*<<"([^"]*)">>', listed.stdout.decode())
+        assert "amq.topic" in found, "it was asked the right question"
+        return set(found)
 
     def _answers(self) -> bool:
         try:

@@ -118,6 +118,7 @@ async def test_it_parks_when_nothing_is_needed_and_names_the_lease_it_was_given(
         assert await start() == 0
     first, second = plane.heard["claims"]
     assert (first.lease, second.lease) == (None, "L7")
+    assert not first.own_bus
     assert first.key != second.key
     assert first.boot == second.boot
 
@@ -133,6 +134,7 @@ async def test_a_lease_of_its_own_bus_is_completed_once_the_claim_is_answered(pl
     clock.advance(LEASE_TIME.total_seconds())
     assert await bus.depth("linux") == 0
     assert [order.lease for order in plane.heard["claims"][:2]] == [None, None]
+    assert all(order.own_bus for order in plane.heard["claims"])
     assert "lease" not in plane.heard, "the control plane is not asked for one"
 
 

@@ -3,7 +3,15 @@
 import pytest
 
 from mayfly.engine.explanations import Explanations
-from mayfly.model.errors import GitHubRefused, NotFound, RefusalKind
+from mayfly.model.errors import (
+    GitHubRefused,
+    GitHubUnreachable,
+    MayflyError,
+    NotFound,
+    RateLimited,
+    RefusalKind,
+    Transient,
+)
 from mayfly.model.executors import Choice, Command
 from mayfly.model.jobs import WorkflowJob
 from mayfly.model.protocol import AttendOrder, FinishOrder, Outcome
@@ -113,6 +121,30 @@ async def test_every_kind_of_refusal_is_counted_told_and_explained(
     assert figure in engine.telemetry.scrape().decode()
     assert "registration.refused" in await engine.heard()
     assert f"GitHub says {kind}" in await summary_of(engine)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("rate_limited", RateLimited("GitHub's limit is used up until 12:10:00 UTC")),
+        ("unreachable", GitHubUnreachable("no answer from GitHub")),
+        ("runner_name_exists", GitHubRefused(RefusalKind.NAME_EXISTS, "there is such a runner")),
+    ],
+)
+async def test_what_is_tried_again_is_counted_told_and_explained_too(
+    engine: Engine, kind: str, error: MayflyError
+):
+    await engine.ledger.record([queued_job(1)])
+    made = await claimed(engine.ledger)
+    engine.github.fail_before("mint", error)
+    with pytest.raises(Transient):
+        await engine.claims.register(made.id, made.boot)
+    assert f'mayfly_github_refused_total{{kind="{kind}"}} 1.0' in engine.telemetry.scrape().decode()
+    assert "registration.delayed" in await engine.heard()
+    making = "a runner for it is being made"
+    assert await summary_of(engine) == f"{making}, with trouble so far: {error}"
+    await engine.claims.register(made.id, made.boot)
+    assert await summary_of(engine) == making
 
 
 async def test_a_full_pool_is_named(engine: Engine):

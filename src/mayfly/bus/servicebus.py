@@ -11,12 +11,12 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import MessageSizeExceededError
 
-from mayfly.bus.servicebus_links import DECLARE, Address, Link, opened_client, parsed
+from mayfly.bus.servicebus_links import DECLARE, Address, Link, opened_client, parsed, renamed
 from mayfly.bus.servicebus_subscriptions import MOST_COUNTED, Subscription
-from mayfly.bus.servicebus_topics import declared
+from mayfly.bus.servicebus_topics import declared, removed
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.requests import KEPT_FOR, Dead, Message, Waiting, sized
-from mayfly.ports import Clock, Lease, OperableBus
+from mayfly.ports import Clock, Elsewhere, Lease, OperableBus
 
 MOST_AT_ONCE = 1000
 """Messages of one batch; the service takes 4,500."""
@@ -46,6 +46,17 @@ async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIter
 async def declare(url: str, subjects: Sequence[str]) -> list[str]:
     """Make the topic, and each subject's subscription with its rule. Needs the role Data Owner."""
     return await declared(parsed(url), checked(subjects))
+
+
+def elsewhere(url: str, name: str) -> Elsewhere:
+    """A bus with a topic of that name in the namespace of `url`."""
+    return Elsewhere(renamed(url, name), f"topic {name} of Service Bus at {parsed(url).namespace}")
+
+
+async def remove(url: str, subjects: Sequence[str]) -> None:
+    """Take away the topic, and every subscription with it. Idempotent. Needs Data Owner."""
+    del subjects
+    await removed(parsed(url))
 
 
 def checked(subjects: Sequence[str]) -> Sequence[str]:

@@ -75,6 +75,15 @@ def parsed(url: str) -> Address:
     return Address(found.fully_qualified_namespace, found.entity_path or TOPIC, url)
 
 
+def renamed(url: str, topic: str) -> str:
+    """The url for another topic of the same namespace."""
+    address = parsed(url)
+    if address.connection_string is None:
+        return f"sb://{address.namespace}/{topic}"
+    kept = [part for part in url.split(";") if part and not part.lower().startswith("entitypath=")]
+    return ";".join([*kept, f"EntityPath={topic}"])
+
+
 @asynccontextmanager
 async def opened_client(address: Address) -> AsyncIterator[ServiceBusClient]:
     """Links are made of it; it connects to nothing by itself, and retries nothing."""

@@ -92,11 +92,26 @@ def simulator(
 
 
 def demo(
+    store: Annotated[
+        str, typer.Option(help="Where the ledger is: sqlite, or postgres at MAYFLY_STORE_URL.")
+    ] = "sqlite",
+    bus: Annotated[
+        str,
+        typer.Option(
+            help="Where runner requests wait: sql (the ledger's database), sqlite, memory, or "
+            "postgres, rabbitmq, servicebus at MAYFLY_BUS_URL."
+        ),
+    ] = "sql",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the work directory.")] = False,
 ) -> None:
-    """Run 8 workflow jobs end to end on this machine, against a simulated GitHub."""
-    with as_sentences():
-        from mayfly.cli.demo import run_demo
+    """Run 8 workflow jobs end to end on this machine, against a simulated GitHub.
 
-        code = run_demo(keep=keep)
+    What it makes on a server is called mayfly_demo_… and removed afterwards.
+
+    Without a url a server is on this machine, with its usual port and user.
+    """
+    with as_sentences():
+        from mayfly.cli.demo import Wanted, run_demo
+
+        code = run_demo(Wanted(store, bus, keep))
     raise typer.Exit(code)

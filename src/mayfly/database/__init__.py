@@ -2,5 +2,15 @@
 
 from mayfly.database.inspections import Schema, SchemaState, faults_of, inspect, look
 from mayfly.database.opening import Database, open_database
+from mayfly.database.rights import hindrances
 
-__all__ = ["Database", "Schema", "SchemaState", "faults_of", "inspect", "look", "open_database"]
+__all__ = [
+    "Database",
+    "Schema",
+    "SchemaState",
+    "faults_of",
+    "hindrances",
+    "inspect",
+    "look",
+    "open_database",
+]

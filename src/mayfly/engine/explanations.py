@@ -12,10 +12,13 @@ from mayfly.model.executors import Activity, Service, Standing
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
 from mayfly.model.releases import Outlook
+from mayfly.model.runners import ClaimState
 from mayfly.ports import Ledger
 
 NAMED = 3
 """Machines a sentence names at most."""
+NEWEST = 500
+"""Live claims that are looked through."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,14 +102,24 @@ class Explanations:
         outlook = self._outlook(pool_name)
         if outlook is not None and outlook.outdated:
             facts.append(outlook.sentence)
+        if group.trouble and not group.fails:
+            facts.append(f"a runner was given up in favour of other owners': {group.trouble}")
         if (stall := _stall(job, group)) is not None:
             return stall, facts
         if group.fails:
             facts.append(f"runners that failed in a row: {group.fails}; the last: {group.trouble}")
         summary = _bottleneck(ahead, pool, use, group, await self._ledger.executors(pool_name))
+        if group.supply > ahead and (trouble := await self._trouble(group)):
+            summary = f"{summary}, with trouble so far: {trouble}"
         if outlook is not None and outlook.refused:
             summary = f"{summary}; {outlook.sentence}"
         return summary, facts
+
+    async def _trouble(self, group: DemandGroup) -> str:
+        """What keeps the runner from being minted, though it is tried again; empty: nothing."""
+        claims = await self._ledger.claims(NEWEST, live=True)
+        minting = (one for one in claims if one.state is ClaimState.MINTING)
+        return next((one.detail for one in minting if one.group == group.id and one.detail), "")
 
     async def _began(self, job: WorkflowJob) -> str:
         event = job.event
@@ -126,7 +139,7 @@ def _stall(job: WorkflowJob, group: DemandGroup) -> str | None:
             f"stalled because {group.fails} runners in a row failed: {group.trouble}; it is tried "
             f"once an hour, and at once after: mayfly jobs retry {job.key.id}"
         )
-    if group.retry_at is not None and not group.supply:
+    if group.fails and group.retry_at is not None and not group.supply:
         times = "once" if group.fails == 1 else f"{group.fails} times in a row"
         return f"making a runner failed {times} and is tried again soon: {group.trouble}"
     return None

@@ -55,11 +55,24 @@ class Client:
         return expected(read(await self._calls.post(path, order, seconds), Attended))
 
     async def claim(
-        self, pool: str, machine: str, key: str, variants: tuple[str, ...], lease: str | None
+        self,
+        pool: str,
+        machine: str,
+        key: str,
+        variants: tuple[str, ...],
+        lease: str | None,
+        *,
+        own_bus: bool = False,
     ) -> Granted | None:
         """What to do, or None when nothing is needed. The same key gets the same claim."""
         order = ClaimOrder(
-            pool=pool, machine=machine, boot=self._boot, key=key, variants=variants, lease=lease
+            pool=pool,
+            machine=machine,
+            boot=self._boot,
+            key=key,
+            variants=variants,
+            lease=lease,
+            own_bus=own_bus,
         )
         return read(await self._calls.post("/v1/claims", order), Granted)
 

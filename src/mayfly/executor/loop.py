@@ -158,7 +158,12 @@ class Rounds:
                 self._shutdown.hold,
                 answered(
                     lambda: self._client.claim(
-                        self._settings.pool, self._machine, key, self._settings.variants, named
+                        self._settings.pool,
+                        self._machine,
+                        key,
+                        self._settings.variants,
+                        named,
+                        own_bus=self._bus is not None,
                     ),
                     "claim",
                     self._timing,

@@ -84,7 +84,9 @@ class ExecutorsOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     reason: str | None = None
 
 
-class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClaimOrder(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """`POST /v1/claims`: ask what to do. The same `key` gets the same claim."""
 
     pool: str
@@ -95,6 +97,8 @@ class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Variants this machine serves; empty: any."""
     lease: str | None = None
     """Settled by the control plane once the claim is answered."""
+    own_bus: bool = False
+    """The executor leases from a bus itself, where the pool's name has to be the very same."""
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,6 +82,9 @@ class TransactionalLedger:
         if not await self._transactions.write(step):
             raise StaleClaim(f"claim {claim} has moved on since generation {generation}")
 
+    async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
+        return await self._turn(lambda turn: claiming.delayed(turn, claim, sentence))
+
     async def refused(self, claim: ClaimId, sentence: str) -> Changes:
         return await self._turn(lambda turn: claiming.refused(turn, claim, sentence))
 

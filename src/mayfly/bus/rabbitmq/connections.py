@@ -17,6 +17,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
 from mayfly.bus.rabbitmq.errors import ANSWER_WITHIN, as_ours, placed
+from mayfly.bus.rabbitmq.names import Names, names_of
 from mayfly.model.errors import MayflyError, Transient
 
 log = structlog.get_logger()
@@ -48,7 +49,10 @@ def _is_cancelled() -> bool:
 class Link:
     """Both connections while they live, and their channels."""
 
-    def __init__(self, publishing: AbstractConnection, consuming: AbstractConnection) -> None:
+    def __init__(
+        self, publishing: AbstractConnection, consuming: AbstractConnection, names: Names
+    ) -> None:
+        self.names = names
         self._publishing = publishing
         self.consuming = consuming
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -112,7 +116,7 @@ class Connections:
 
     def __init__(self, url: str) -> None:
         self.place = placed(url)
-        self._url = URL(url)
+        self.names, self._url = names_of(URL(url))
         if "heartbeat" not in self._url.query:
             self._url = self._url.update_query(heartbeat=HEARTBEAT)
         self._link: Link | None = None
@@ -211,7 +215,7 @@ class Connections:
             except BaseException:
                 await publishing.close()
                 raise
-            return Link(publishing, consuming)
+            return Link(publishing, consuming, self.names)
 
     def _renewed(self, link: Link) -> None:
         self._link = self._latest = link

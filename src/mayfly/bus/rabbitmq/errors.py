@@ -81,7 +81,8 @@ def placed(url: str) -> str:
     """HOST:PORT of the url, to be shown; InvalidSettings when it is not one of RabbitMQ."""
     try:
         parts = urlsplit(url)
-        port = parts.port or {"amqp": 5672, "amqps": 5671}[parts.scheme]
+        usual = {"amqp": 5672, "amqps": 5671}[parts.scheme]
+        port = parts.port or usual
     except (ValueError, KeyError):
         raise _not_an_address() from None  # the cause quotes the url
     if not parts.hostname or _spills(parts):

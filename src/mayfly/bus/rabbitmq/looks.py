@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from mayfly.bus.rabbitmq import queues
 from mayfly.bus.rabbitmq.connections import Link, within
 from mayfly.bus.rabbitmq.wire import copied, deliveries, published_at, reason_of
 from mayfly.model.requests import KEPT_FOR, LARGEST_DELIVERIES, Dead, Waiting, legible
@@ -48,12 +47,13 @@ class _Place(NamedTuple):
 
 async def _waiting(link: Link, subject: str) -> _Place:
     channel = await link.channel(subject)
-    return _Place(link, channel, subject, queues.queue(subject), queues.EXCHANGE)
+    return _Place(link, channel, subject, link.names.queue(subject), link.names.exchange)
 
 
 async def _buried(link: Link, subject: str) -> _Place:
     channel = await link.channel(subject)
-    return _Place(link, channel, subject, queues.dead_queue(subject), queues.DEAD_EXCHANGE)
+    names = link.names
+    return _Place(link, channel, subject, names.dead_queue(subject), names.dead_exchange)
 
 
 async def depth(link: Link, subject: str) -> int:
@@ -101,7 +101,7 @@ async def requeue(link: Link, subject: str, clock: Clock) -> int:
     place = await _buried(link, subject)
     async for message in place.take(await place.ready()):
         if published_at(message, clock.now()) >= clock.now() - KEPT_FOR:
-            await link.publish(queues.EXCHANGE, [(subject, copied(message))])
+            await link.publish(link.names.exchange, [(subject, copied(message))])
             moved += 1
         await message.ack()
     return moved
