@@ -10,8 +10,9 @@ from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.demand import DemandGroup
+from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
-from mayfly.model.protocol import ClaimOrder, Granted, Order, Outcome
+from mayfly.model.protocol import AttendOrder, ClaimOrder, Granted, Order, Outcome
 from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository, Runs
 from mayfly.model.requests import Dead, Message, Waiting
@@ -118,7 +119,7 @@ class Ledger(Protocol):
         """Other decisions about jobs, applied to those still queued. Idempotent."""
 
     async def claim(self, order: ClaimOrder, maximum: int, per_owner: int | None) -> Claim | None:
-        """A claim by fair share, or None when nothing is needed (R3). Same key, same claim."""
+        """By fair share, or None: nothing to do for this machine (R3). Same key, same claim."""
 
     async def minting(self, claim: ClaimId, boot: str, prefix: str) -> Mint:
         """Record the next generation's name before GitHub is called (R4.1); may re-bind (R14).
@@ -130,9 +131,8 @@ class Ledger(Protocol):
         """GitHub has minted (R4.4). StaleClaim when another generation or state came first."""
 
     async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
-        """GitHub has not minted yet, and is asked again: said of the claim until it has. After 2
-        min the claim fails if another installation's jobs wait for its slot, and its group waits.
-        """
+        """GitHub has not minted yet, and is asked again: said of the claim. After 2 min it fails
+        if another installation's jobs wait for its slot, and its group waits."""
 
     async def refused(self, claim: ClaimId, sentence: str) -> Changes:
         """GitHub refused to mint: the claim failed, and its group waits before the next try."""
@@ -146,9 +146,17 @@ class Ledger(Protocol):
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         """A job of this run began on the claim's runner (R9). StaleClaim as above. Idempotent."""
 
+    async def attend(self, pool: str, order: AttendOrder) -> Executor:
+        """Heard of an executor; what it shall do is in it."""
+
+    async def command(self, told: Command, choice: Choice, reason: str) -> list[Standing]:
+        """Tell executors; which. No claim is made afterwards for one that is to make none."""
+
+    async def executors(self, pool: str | None = None) -> list[Standing]: ...
+    async def told(self) -> list[Executor]: ...
+
     async def overdue(self, claim: ClaimId) -> Changes:
-        """What its state's deadline asks for, if that is over: a claim that is not prepared is
-        lost (R5), an idle one extended or replaced (R7), an unknown job disowned (R9)."""
+        """What its state's deadline asks for, if that is over (R5, R7, R9)."""
 
     async def checked(self, job: JobKey, answer: WorkflowJob | None) -> Changes:
         """What GitHub said when asked about a job; twice None closes it as gone (R10)."""
@@ -181,8 +189,7 @@ class Ledger(Protocol):
         """The group's failures are forgotten: it may have runners again at once. Idempotent."""
 
     async def revived(self, installation: InstallationId) -> Changes:
-        """What GitHub refused there may work now: its groups' failures are forgotten, and names
-        that could not be asked about are due."""
+        """GitHub may answer there again: failures are forgotten, names not asked about are due."""
 
     async def forget(self, limit: int) -> int:
         """Delete what was completed longer ago than it is kept; how many rows (R17)."""

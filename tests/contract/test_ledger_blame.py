@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from mayfly.model.changes import Changes
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import GroupId, InstallationId
@@ -28,11 +29,15 @@ LONGEST_PAUSE = 600
 
 
 async def fails(store: OpenedStore, machine: str = "m1", times: int = 1) -> None:
-    """A machine takes a claim and cannot prepare it, so often in a row."""
+    """A machine takes a claim, prepares it and cannot start its runner, so often in a row."""
     for _ in range(times):
         await store.passes(LONGEST_PAUSE)
-        made = await claimed(store.ledger, machine)
-        await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "no disk")
+        await fails_now(store, machine)
+
+
+async def fails_now(store: OpenedStore, machine: str, detail: str = "no disk") -> Changes:
+    mint = await registered_claim(store.ledger, machine)
+    return await store.ledger.finish(mint.claim.id, mint.claim.boot, Outcome.FAILED, detail)
 
 
 async def asks(store: OpenedStore, machine: str = "m1") -> Claim | None:
@@ -65,8 +70,7 @@ async def test_a_machine_pauses_from_its_second_failure_on_ever_longer_up_to_10_
     await store.ledger.record([queued_job(number, owner=f"o{number}") for number in range(2, 11)])
     pauses = [0, 20, 40, 80, 160, 320, 600, 600]
     for pause in pauses:
-        made = await claimed(store.ledger, "broken")
-        await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "no disk")
+        await fails_now(store, "broken")
         if pause:
             await store.passes(pause - 1)
             assert await asks(store, "broken") is None
@@ -122,15 +126,13 @@ async def test_a_stalled_group_says_why_and_is_told_once(store: OpenedStore):
     await store.ledger.record([queued_job(1)])
     await fails(store, "m1", 4)
     await store.passes(LONGEST_PAUSE)
-    made = await claimed(store.ledger, "m2")
-    changes = await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "no disk")
+    changes = await fails_now(store, "m2")
     group = await group_of(store)
     assert [found.trouble for found in changes.stalled] == [group.trouble]
     assert group.trouble == "no disk (machine m2)"
     assert await store.ledger.stalled(10) == [group]
     await store.passes(HOUR)
-    made = await claimed(store.ledger, "m1")
-    changes = await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "still no disk")
+    changes = await fails_now(store, "m1", "still no disk")
     assert changes.stalled == []
     assert [found.trouble for found in await store.ledger.stalled(10)] == [
         "still no disk (machine m1)"

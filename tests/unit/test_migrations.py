@@ -211,6 +211,10 @@ async def test_the_groups_trouble_and_every_counter_are_as_they_were(ledger: Led
     assert recount.wrong == ()
 
 
+async def test_no_executor_is_known_yet(ledger: Ledger):
+    assert await ledger.executors() == []
+
+
 async def test_no_release_has_been_seen_yet(ledger: Ledger):
     assert await ledger.releases() == []
 

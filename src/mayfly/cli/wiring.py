@@ -14,6 +14,7 @@ from mayfly.engine.claims import Claims
 from mayfly.engine.clock import SystemClock
 from mayfly.engine.deliveries import DeliveryLog
 from mayfly.engine.doorbells import Doorbells
+from mayfly.engine.executors import Executors
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
@@ -198,6 +199,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             github=github,
             intake=stages.intake,
             claims=stages.claims,
+            executors=Executors(ledger, news, file.deadlines),
             explanations=stages.explanations,
             retries=stages.retries,
             news=news,

@@ -47,6 +47,13 @@ class Aftermath:
             self._news.publish(
                 "group.stalled", pool=group.pool, scope=group.scope, reason=group.trouble
             )
+        for executor in changes.broken:
+            self._news.publish(
+                "executor.failed",
+                pool=executor.pool,
+                machine=executor.machine,
+                reason=executor.reason,
+            )
         for registration in changes.abandoned:
             self._telemetry.corrected(Correction.REGISTRATION_ABANDONED)
             self._news.publish("registration.abandoned", runner=registration.name)

@@ -1,6 +1,6 @@
 """Explanations: why a job waits, was refused, or got the runner it got."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -8,12 +8,15 @@ from mayfly.model.access import Refused
 from mayfly.model.changes import PoolUse
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
+from mayfly.model.executors import Activity, Service, Standing
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
 from mayfly.model.releases import Outlook
 from mayfly.model.runners import ClaimState
 from mayfly.ports import Ledger
 
+NAMED = 3
+"""Machines a sentence names at most."""
 NEWEST = 500
 """Live claims that are looked through."""
 
@@ -105,7 +108,7 @@ class Explanations:
             return stall, facts
         if group.fails:
             facts.append(f"runners that failed in a row: {group.fails}; the last: {group.trouble}")
-        summary = _bottleneck(ahead, pool, use, group)
+        summary = _bottleneck(ahead, pool, use, group, await self._ledger.executors(pool_name))
         if group.supply > ahead and (trouble := await self._trouble(group)):
             summary = f"{summary}, with trouble so far: {trouble}"
         if outlook is not None and outlook.refused:
@@ -142,9 +145,24 @@ def _stall(job: WorkflowJob, group: DemandGroup) -> str | None:
     return None
 
 
-def _bottleneck(ahead: int, pool: Pool, use: PoolUse, group: DemandGroup) -> str:
+def _bottleneck(
+    ahead: int, pool: Pool, use: PoolUse, group: DemandGroup, executors: Sequence[Standing]
+) -> str:
     if group.supply > ahead:
         return "a runner for it is being made"
     if use.used >= pool.max:
         return f"waiting: all {pool.max} runners of pool {pool.name} are in use"
+    if executors and not any(one.serves for one in executors):
+        return f"waiting: no machine serves pool {pool.name}; {_unserving(executors)}"
     return f"waiting for an executor of pool {pool.name} to take it; is one running?"
+
+
+def _unserving(executors: Sequence[Standing]) -> str:
+    """Why they do not serve; those that are there and could be returned first."""
+    told = [
+        f"{one.executor.machine} is {Activity.ABSENT if one.service is Service.IN else one.service}"
+        + (f" ({one.executor.reason})" if one.executor.reason else "")
+        for one in sorted(executors, key=lambda one: one.absent)
+    ]
+    more = [f"and {len(told) - NAMED} more"] if len(told) > NAMED else []
+    return "; ".join([*told[:NAMED], *more, "see: mayfly executors list"])

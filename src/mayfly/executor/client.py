@@ -7,6 +7,8 @@ from urllib.parse import quote
 from mayfly.calls import Calls, expected, open_calls, read
 from mayfly.executor.settings import Settings
 from mayfly.model.protocol import (
+    Attended,
+    AttendOrder,
     BootOrder,
     ClaimOrder,
     FinishOrder,
@@ -45,6 +47,12 @@ class Client:
         order = LeaseOrder(wait_seconds=wait)
         path = f"/v1/pools/{quote(pool, safe='')}/lease"
         return read(await self._calls.post(path, order, wait + _LEASE_MARGIN_SECONDS), Leased)
+
+    async def attend(self, pool: str, order: AttendOrder) -> Attended:
+        """What to do, once that is something else than now."""
+        path = f"/v1/pools/{quote(pool, safe='')}/attend"
+        seconds = order.wait_seconds + _LEASE_MARGIN_SECONDS
+        return expected(read(await self._calls.post(path, order, seconds), Attended))
 
     async def claim(
         self,

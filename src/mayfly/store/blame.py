@@ -29,7 +29,12 @@ def pauses(turn: Turn, pool: str, machine: str) -> bool:
 
 def cleared(turn: Turn, claim: Claim) -> None:
     """The claim's machine has shown that it works."""
-    turn.tables.put_machine(_blamed(claim.pool, claim.machine), MachineRow())
+    forgiven(turn, claim.pool, claim.machine)
+
+
+def forgiven(turn: Turn, pool: str, machine: str) -> None:
+    """The machine has no failures in a row."""
+    turn.tables.put_machine(_blamed(pool, machine), MachineRow())
 
 
 def failed(turn: Turn, claim: Claim) -> None:

@@ -18,7 +18,7 @@ from mayfly.model.runners import (
     advanced,
     runner_name,
 )
-from mayfly.store import blame, proofs, repairs
+from mayfly.store import attendance, blame, proofs, repairs
 from mayfly.store.turns import Turn
 
 GIVES_WAY_AFTER = 120.0
@@ -44,7 +44,7 @@ def claim(
         if predecessor.pool == order.pool and predecessor.boot != order.boot:
             repairs.mourn(turn, predecessor, "its machine came back with another boot id")
     turn.flush()
-    if blame.pauses(turn, order.pool, order.machine):
+    if blame.pauses(turn, order.pool, order.machine) or not attendance.serves(turn, order):
         return None
     if not tables.take_slot(order.pool, maximum):
         return None
@@ -97,6 +97,7 @@ def minting(turn: Turn, claim: Claim, prefix: str) -> Mint | None:
         idle_since=claim.idle_since if claim.state is ClaimState.MINTING else None,
     )
     after = turn.claim(claim, after)
+    attendance.prepared(turn, claim)
     return Mint(claim=after, group=group, name=name, older=older)
 
 
@@ -226,3 +227,5 @@ def _judge(turn: Turn, claim: Claim, ended: Claim, outcome: Outcome) -> None:
         return  # it was ready, and waited for GitHub in vain: 5xx and 429 are no machine's fault
     elif ended.state is ClaimState.FAILED and outcome is Outcome.FAILED:
         blame.failed(turn, ended)
+        if claim.state is ClaimState.CLAIMED:
+            attendance.unprepared(turn, ended)
