@@ -333,6 +333,20 @@ async def test_it_keeps_its_runner(store: OpenedStore, at_work: bool):
     assert await store.due_looks() == [mint.name], "until it is silent again"
 
 
+async def test_one_negative_from_while_it_was_silent_keeps_no_name_off_the_worklist(
+    store: OpenedStore,
+):
+    await store.ledger.record([queued_job(1)])
+    first = await minting_claim(store.ledger)
+    await store.passes(2 * MINUTE)
+    await store.ledger.lose(first.claim.id)
+    await store.ledger.saw(first.name, Sighting.NOT_FOUND)
+    await store.ledger.heartbeat(first.claim.id, first.claim.boot)
+    await store.ledger.minting(first.claim.id, first.claim.boot, PREFIX)
+    await store.ledger.finish(first.claim.id, first.claim.boot, Outcome.FAILED, "")
+    assert first.name in await store.due_looks()
+
+
 async def test_a_mint_that_was_given_up_is_looked_at_all_the_same(store: OpenedStore):
     await store.ledger.record([queued_job(1)])
     mint = await minting_claim(store.ledger)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 import structlog
 
-from mayfly.engine.deliveries import CHUNK, MOST_TRIES, DeliveryLog
+from mayfly.engine.deliveries import CHUNK, FIRST_LOOK_BACK, MOST_TRIES, DeliveryLog
 from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.errors import (
     GitHubRefused,
@@ -119,6 +119,14 @@ async def turns(log: DeliveryLog, count: int = 1) -> None:
 # What is taken
 
 
+async def test_a_clock_ahead_of_githubs_misses_nothing_of_the_first_minutes(world: World):
+    log = world.log()
+    await turns(log)
+    world.logs(attempt(1, age=120, status=0))
+    await turns(log)
+    assert world.recorded == [1]
+
+
 async def test_with_pull_every_job_is_taken(world: World):
     world.logs(attempt(1, age=20), attempt(2, age=10, status=FAILED), attempt(3, status=0))
     await turns(world.log())
@@ -180,12 +188,12 @@ async def test_the_log_is_not_read_further_than_needed(world: World):
     assert world.github.verbs("deliveries") == ["deliveries"]
 
 
-async def test_a_first_start_that_found_nothing_goes_on_from_there(world: World):
+async def test_a_first_start_that_found_nothing_goes_on_from_an_hour_before(world: World):
     log = world.log()
     await turns(log)
-    assert await world.ledger.log_position() == LogPosition(0, NOON)
-    world.logs(attempt(1, age=30), attempt(2, age=HOUR))
+    assert await world.ledger.log_position() == LogPosition(0, NOON - FIRST_LOOK_BACK)
     world.clock.advance(2 * HOUR)
+    world.logs(attempt(1, age=HOUR / 2))
     await turns(log)
     assert world.recorded == [1]
 

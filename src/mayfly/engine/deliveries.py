@@ -107,7 +107,8 @@ class DeliveryLog:
             self._caught_up, self._foreign_from = True, None
             self._telemetry.log_read()
         if position is None and not attempts:
-            await self._ledger.log_read(LogPosition(0, self._clock.now()))
+            # Not from now on: our clock may be ahead of GitHub's, whose times stand in the log.
+            await self._ledger.log_read(LogPosition(0, self._clock.now() - FIRST_LOOK_BACK))
         self._forget(attempts)
 
     async def _read(self, position: LogPosition | None) -> list[Attempt]:

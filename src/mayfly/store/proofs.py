@@ -39,7 +39,8 @@ def spoke_again(turn: Turn, claim: Claim) -> None:
         return
     for registration in turn.tables.registrations_of(claim.id):
         if registration.generation == claim.generation:
-            turn.tables.put_registration(msgspec.structs.replace(registration, next_look_at=None))
+            unwatched = msgspec.structs.replace(registration, next_look_at=None, negatives=0)
+            turn.tables.put_registration(unwatched)
 
 
 def saw(turn: Turn, name: str, sighting: Sighting) -> None:
@@ -62,7 +63,7 @@ def saw(turn: Turn, name: str, sighting: Sighting) -> None:
         turn.tables.put_registration(
             msgspec.structs.replace(
                 registration,
-                negatives=negatives,
+                negatives=negatives if sighting is Sighting.NOT_FOUND else 0,
                 next_look_at=_look_again(turn, claim, sighting),
                 unreachable_since=None,
                 unreached=0,
