@@ -328,11 +328,12 @@ class Driver(Protocol):
 class OpenBus(Protocol):
     """`open_bus` of a bus backend: the bus lives as long as the context.
 
-    InvalidSettings when it can never work: a wrong address, credential or permission.
+    InvalidSettings when it can never work: a wrong address, credential or permission, or
+    something missing that it may not make. Without `declares` it makes nothing.
     """
 
     def __call__(
-        self, url: str, clock: Clock, subjects: Sequence[str]
+        self, url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
     ) -> AbstractAsyncContextManager[OperableBus]: ...
 
 

@@ -24,6 +24,8 @@ DEADLINE = 60.0
 """Seconds for the server to begin on a busy machine; alone it takes 7."""
 DAEMON = "daemon:may-not-configure"
 NOBODY = "nobody:may-do-nothing"
+READER = "reader:may-not-write"
+WRITER = "writer:may-not-read"
 EVERYTHING = "mayfly:may-do-everything"
 CLOSED = "closed"
 """A virtual host that lets nobody in."""
@@ -105,9 +107,9 @@ class RabbitMQServer:
         subprocess.run(kill, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def url(self, user: str = EVERYTHING, host: str = "") -> str:
-        """USER:PASSWORD and a virtual host."""
-        return f"amqp://{user}@{HOST}:{self.port}/{host}"
+    def url(self, user: str = EVERYTHING, host: str = "", port: int | None = None) -> str:
+        """USER:PASSWORD and a virtual host; another port for a line in between."""
+        return f"amqp://{user}@{HOST}:{port or self.port}/{host}"
 
     async def clear(self, *subjects: str) -> None:
         """As if nobody had declared anything for them; faster than a virtual host of their own."""
@@ -190,6 +192,8 @@ def _definitions() -> dict[str, object]:
         EVERYTHING: (".*", ".*", ".*"),
         DAEMON: ("^$", "^mayfly(-dead)?$", r"^mayfly(-dead)?\..*"),
         NOBODY: ("^$", "^$", "^$"),
+        READER: ("^$", "^$", ".*"),
+        WRITER: ("^$", "^mayfly$", r"^mayfly\.linux$"),
     }
     users = [user.split(":") for user in rights]
     return {

@@ -53,12 +53,14 @@ class Named(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator["RemoteBus"]:
+async def open_bus(
+    url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
+) -> AsyncIterator["RemoteBus"]:
     """The bus of the control plane at `https://:TOKEN@HOST`; its pools are the subjects.
 
     An executor's token leases, completes and abandons for its pools; an operator's does the rest.
     """
-    del clock, subjects
+    del clock, subjects, declares
     where = parsed(url)
     async with open_calls(
         where.server, where.token, caller="client", ca_file=where.ca_file

@@ -26,11 +26,14 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,48}[A-Za-z0-9])?")
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator[OperableBus]:
+async def open_bus(
+    url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
+) -> AsyncIterator[OperableBus]:
     """The bus at `url`; every subject's subscription has to be there.
 
     It needs the roles Data Sender and Data Receiver, and nothing of the management plane.
     """
+    del declares  # it makes nothing in any case
     address = parsed(url)
     checked(subjects)
     async with opened_client(address) as client, AsyncExitStack() as stack:

@@ -106,7 +106,7 @@ async def _bus(settings: Settings, clock: Clock) -> list[Finding]:
             return [unchecked("bus", "its database needs this version's schema")]
     open_bus: OpenBus = backend("buses", kind).open_bus
     names = [pool.name for pool in settings.pools]
-    return await examine_bus(open_bus(url, clock, names), settings.pools)
+    return await examine_bus(open_bus(url, clock, names, declares=False), settings.pools)
 
 
 async def _github(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:

@@ -38,7 +38,11 @@ _SENTENCES: Final[tuple[tuple[type[Exception], type[MayflyError], str], ...]] = 
     (ConnectionNotAllowed, InvalidSettings, "does not let the user into the virtual host"),
     (SSLCertVerificationError, InvalidSettings, "shows a certificate that is not trusted: {0}"),
     (FileNotFoundError, InvalidSettings, "cannot be trusted, because a file of the url is missing"),
-    (ChannelAccessRefused, Permanent, "lacks a permission for this user: {0}"),
+    (
+        ChannelAccessRefused,
+        Permanent,
+        "refuses a permission: {0}; docs/how-to/use-rabbitmq.md says which the user needs",
+    ),
     (
         ChannelNotFoundEntity,
         Permanent,

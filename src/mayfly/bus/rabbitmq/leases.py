@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from mayfly.bus.rabbitmq import looks, polls, queues
+from mayfly.bus.rabbitmq import looks, polls, queues, rights
 from mayfly.bus.rabbitmq.connections import FIRST_PAUSE, Connections, Link, within
 from mayfly.bus.rabbitmq.errors import placed, unroutable
 from mayfly.bus.rabbitmq.names import renamed
@@ -20,15 +20,27 @@ from mayfly.ports import Clock, Elsewhere, Lease, OperableBus
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for leases whose time is over."""
+_DECLARE = "start the control plane or run `mayfly bus declare`"
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator[OperableBus]:
+async def open_bus(
+    url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
+) -> AsyncIterator[OperableBus]:
     """The bus at an amqp or amqps url; queues are made where its user may, else must be there."""
     connections = Connections(url)
     names = connections.names
     queues.check_names(names, subjects)
-    async with connections.open(lambda link: queues.make_or_check(link.consuming, names, subjects)):
+
+    async def prepare(link: Link) -> None:
+        if declares:
+            await queues.make_or_check(link.consuming, names, subjects)
+        else:
+            await queues.check(link.consuming, names, subjects, _DECLARE)
+
+    async with connections.open(prepare):
+        link = connections.link()
+        await connections.whole(rights.check(link, subjects, connections.user))
         bus = RabbitMQBus(connections, clock)
         watch = asyncio.create_task(bus.watch())
         try:
