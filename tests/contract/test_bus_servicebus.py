@@ -206,6 +206,24 @@ async def test_the_service_would_have_dropped_one_with_a_known_id(
     assert await bus.depth("linux") == 1
 
 
+async def test_more_dead_letters_than_a_page_are_listed_and_requeued(
+    service: ServiceBusStandIn, bus: OperableBus
+):
+    topic = service.namespace.topic("mayfly")
+    assert topic is not None
+    await bus.publish([LINUX] * 120)
+    queue = topic.subscriptions["linux"].queue
+    assert queue.dead is not None
+    for message in (old := queue.messages[:5]):
+        message.enqueued_at -= timedelta(days=8)
+    queue.dead.messages, queue.messages = queue.messages, []
+    assert len(await bus.dead("linux", 1000)) == 120 - len(old)
+    assert len(await bus.dead("linux", 102)) == 102
+    assert await bus.requeue("linux") == 120 - len(old)
+    assert await bus.depth("linux") == 120 - len(old)
+    assert queue.dead.messages == []
+
+
 async def test_a_thousand_doorbells_are_counted(bus: OperableBus):
     await bus.publish([LINUX] * 1001)
     assert await bus.depth("linux") == 1001
