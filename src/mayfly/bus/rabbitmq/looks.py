@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import NamedTuple
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
@@ -29,10 +30,10 @@ class _Place(NamedTuple):
     async def queue(self) -> AbstractQueue:
         return await self.channel.get_queue(self.name, ensure=False)
 
-    async def take(self, limit: int) -> AsyncIterator[AbstractIncomingMessage]:
+    async def take(self, limit: int | None = None) -> AsyncIterator[AbstractIncomingMessage]:
         """At most so many of those that are ready, one after the other."""
         queue = await self.queue()
-        for _ in range(limit):
+        for _ in count() if limit is None else range(limit):
             message = await within(queue.get(fail=False))
             if message is None:
                 return
@@ -97,7 +98,7 @@ async def dead(link: Link, subject: str, limit: int, clock: Clock) -> list[Dead]
     """Those the server buried because nobody leased them for 7 days are not shown."""
     oldest, taken, found = clock.now() - KEPT_FOR, [], []
     async with _buried(link, subject) as place:
-        async for message in place.take(await place.ready()):
+        async for message in place.take():
             taken.append(message)
             if published_at(message, clock.now()) >= oldest:
                 found.append(message)
