@@ -6,16 +6,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from mayfly.drivers import process, sandbox
+from mayfly.drivers import command, process, sandbox
 from mayfly.drivers.jitconfig import JitDelivery
 from mayfly.executor.loop import _close_to_others
 from mayfly.ports import Driver
+from tests.fakes import board
 from tests.fakes.runner_programs import Admission, Stage, claim, jit_config
 
 ROOT = Path(__file__).parents[2]
@@ -47,8 +48,34 @@ def _sandbox(
     )
 
 
+def _command(
+    program: str, environment: dict[str, str], place: Stage, idle_seconds: float = 0
+) -> command.Settings:
+    directory = _board(place)
+    return command.Settings(
+        prepare=board.words("boot", directory),
+        remote=board.words("ssh", directory),
+        run=("env", *(f"{name}={value}" for name, value in environment.items()), program),
+        power_off=board.words("off", directory),
+        idle_seconds=idle_seconds,
+        grace_seconds=_QUICK["grace_seconds"],
+    )
+
+
+def _board(place: Stage) -> Path:
+    return place.home.parents[1] / "board"
+
+
+def machine(name: str, place: Stage) -> AbstractContextManager[object]:
+    """What a driver needs beside this machine."""
+    if name != "command":
+        return nullcontext()
+    return board.plugged_in(_board(place), place.programs, place.traces)
+
+
 # How each driver is told to run a program with a few variables, and to be quick about it.
 SETTINGS: dict[str, Callable[[str, dict[str, str], Stage], Any]] = {
+    "command": _command,
     "process": _process,
     "sandbox": _sandbox,
     'sandbox, network = "host"': partial(_sandbox, network="host"),

@@ -145,7 +145,10 @@ def processes_with(text: str) -> list[int]:
 def outside(pid: int, text: str) -> int:
     """The id, here, of the process with `text` that calls itself `pid` in its own namespace."""
     for found in processes_with(text):
-        status = Path(f"/proc/{found}/status").read_text()
+        try:
+            status = Path(f"/proc/{found}/status").read_text()
+        except OSError:
+            continue  # it has ended meanwhile
         if int(status.partition("NSpid:")[2].partition("\n")[0].split()[-1]) == pid:
             return found
     raise AssertionError(f"no process calls itself {pid}")
