@@ -1,9 +1,7 @@
 """The bus in RabbitMQ, against a real server that is killed, restarted and misconfigured."""
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -24,6 +22,7 @@ from mayfly.model.requests import LARGEST_DELIVERIES, RunnerRequest
 from mayfly.ports import OperableBus
 from tests.fakes.buses import SUBJECTS
 from tests.fakes.clocks import ManualClock
+from tests.servers import rabbitmq as servers
 from tests.servers.lines import opened_line
 from tests.servers.rabbitmq import (
     CLOSED,
@@ -33,7 +32,6 @@ from tests.servers.rabbitmq import (
     READER,
     WRITER,
     RabbitMQServer,
-    needed,
     shared,
 )
 
@@ -52,18 +50,6 @@ async def server() -> RabbitMQServer:
     server = await asyncio.to_thread(shared)
     await server.clear(*SUBJECTS)
     return server
-
-
-@pytest.fixture(scope="module")
-def mortal() -> Iterator[RabbitMQServer]:
-    """One that may be stopped and killed."""
-    needed()
-    server = RabbitMQServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 def opened(
@@ -98,50 +84,10 @@ async def in_a_moment(verb: Callable[[], Awaitable[T | None]]) -> T:
     return answer
 
 
-LEASE_AND_WAIT = """
-import asyncio, sys
-from datetime import timedelta
-from typing import Any, TypeVar
-from mayfly.bus.rabbitmq import open_bus
-from mayfly.engine.clock import SystemClock
-
-async def main():
-    async with open_bus(sys.argv[1], SystemClock(), ["linux", "arm64"]) as bus:
-        assert await bus.lease("linux", timedelta(0))
-        print("held", flush=True)
-        await asyncio.sleep(60)
-
-asyncio.run(main())
-"""
-
-
-async def test_a_killed_consumer_s_message_is_another_s_at_once(server: RabbitMQServer):
-    async with opened(server) as bus:
-        await bus.publish([LINUX])
-        consumer = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", LEASE_AND_WAIT, server.url()), stdout=subprocess.PIPE
-        )
-        assert consumer.stdout is not None
-        assert await consumer.stdout.readline() == b"held\n"
-        assert await bus.lease("linux", NOT_WAITING) is None, "another process holds it"
-        consumer.kill()
-        await consumer.wait()
-        assert await bus.lease("linux", SOON) is not None
-
-
-async def test_what_was_published_outlives_a_killed_server(mortal: RabbitMQServer):
-    async with opened(mortal, host="killed") as bus:
-        await bus.publish([LINUX] * 20)
-    await asyncio.to_thread(mortal.kill)
-    await asyncio.to_thread(mortal.start)
-    async with opened(mortal, host="killed") as bus:
-        for _ in range(20):
-            assert await in_the_end(lambda: bus.lease("linux", LONG)) is not None
-
-
-async def test_parked_leases_and_publishers_outlive_a_restart(mortal: RabbitMQServer):
+async def test_parked_leases_and_publishers_outlive_a_restart():
+    mortal = await asyncio.to_thread(servers.mortal)
     with capture_logs() as logs:
-        async with opened(mortal, host="restarted") as bus, asyncio.timeout(60):
+        async with opened(mortal, host=servers.RESTARTED) as bus, asyncio.timeout(60):
             await bus.publish([LINUX])
             held = await bus.lease("linux", NOT_WAITING)
             assert held is not None

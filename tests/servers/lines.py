@@ -11,7 +11,8 @@ class Line:
     """Carries what comes in at its own port to the server's, and back."""
 
     def __init__(self, server_port: int) -> None:
-        self._server_port = server_port
+        self.server_port = server_port
+        """May change: a server that begins again is at another one."""
         self.port = 0
         self._listener: asyncio.Server | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -43,7 +44,7 @@ class Line:
         ends = [writer]
         try:
             self._writers.add(writer)
-            theirs, ours = await asyncio.open_connection(HOST, self._server_port)
+            theirs, ours = await asyncio.open_connection(HOST, self.server_port)
             self._writers.add(ours)
             ends.append(ours)
             await asyncio.gather(_copied(reader, ours), _copied(theirs, writer))
@@ -64,7 +65,7 @@ async def _copied(source: asyncio.StreamReader, target: asyncio.StreamWriter) ->
 
 
 @asynccontextmanager
-async def opened_line(server_port: int) -> AsyncIterator[Line]:
+async def opened_line(server_port: int = 0) -> AsyncIterator[Line]:
     """A line to that port, mended."""
     line = Line(server_port)
     await line.mend()

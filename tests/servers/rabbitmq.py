@@ -29,7 +29,7 @@ WRITER = "writer:may-not-read"
 EVERYTHING = "mayfly:may-do-everything"
 CLOSED = "closed"
 """A virtual host that lets nobody in."""
-ONCE = ("killed", "restarted")
+KILLED, RESTARTED = ONCE = ("killed", "restarted")
 """Virtual hosts for a test each: 3.10 forgets a queue that was deleted, made anew, and killed."""
 
 # The server and whoever watches over it are one process group, which goes with the tests' process.
@@ -171,6 +171,16 @@ def needed() -> None:
 @cache
 def shared() -> RabbitMQServer:
     """One for all tests of this process, begun with the first that needs it."""
+    needed()
+    server = RabbitMQServer()
+    atexit.register(server.remove)
+    server.start()
+    return server
+
+
+@cache
+def mortal() -> RabbitMQServer:
+    """One that tests may stop and kill, each in a virtual host of ONCE; it is left running."""
     needed()
     server = RabbitMQServer()
     atexit.register(server.remove)
