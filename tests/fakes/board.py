@@ -97,7 +97,8 @@ class Hardware:
                     *("bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/"),
                     *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
                     *("--size", _DISK, "--tmpfs", _HOME, "--tmpfs", "/dev/shm"),
-                    *(*places, "--bind", str(network), str(network), "--chdir", _HOME),
+                    *(*places, "--bind", str(network), str(network)),
+                    *("--ro-bind", __file__, __file__, "--chdir", _HOME),  # it may lie in /tmp
                     *("--", *PROGRAM, "inside", str(network)),
                 ],
                 stdout=subprocess.PIPE,
