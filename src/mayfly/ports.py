@@ -328,8 +328,7 @@ class Driver(Protocol):
 class OpenBus(Protocol):
     """`open_bus` of a bus backend: the bus lives as long as the context.
 
-    InvalidSettings when it can never work: a wrong address, credential or permission, or
-    something missing that it may not make. Without `declares` it makes nothing.
+    InvalidSettings when it can never work, or lacks what it does not make (without `declares`).
     """
 
     def __call__(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 import structlog
 
-from mayfly.engine.deliveries import CHUNK, FIRST_LOOK_BACK, MOST_TRIES, DeliveryLog
+from mayfly.engine.deliveries import CHUNK, MOST_TRIES, DeliveryLog
 from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.errors import (
     GitHubRefused,
@@ -191,7 +191,7 @@ async def test_the_log_is_not_read_further_than_needed(world: World):
 async def test_a_first_start_that_found_nothing_goes_on_from_an_hour_before(world: World):
     log = world.log()
     await turns(log)
-    assert await world.ledger.log_position() == LogPosition(0, NOON - FIRST_LOOK_BACK)
+    assert await world.ledger.log_position() == LogPosition(0, NOON)
     world.clock.advance(2 * HOUR)
     world.logs(attempt(1, age=HOUR / 2))
     await turns(log)

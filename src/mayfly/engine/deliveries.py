@@ -107,13 +107,15 @@ class DeliveryLog:
             self._caught_up, self._foreign_from = True, None
             self._telemetry.log_read()
         if position is None and not attempts:
-            # Not from now on: our clock may be ahead of GitHub's, whose times stand in the log.
-            await self._ledger.log_read(LogPosition(0, self._clock.now() - FIRST_LOOK_BACK))
+            await self._ledger.log_read(LogPosition(0, self._clock.now()))
         self._forget(attempts)
 
     async def _read(self, position: LogPosition | None) -> list[Attempt]:
         """Oldest first."""
-        since = position.at - OVERLAP if position else self._clock.now() - FIRST_LOOK_BACK
+        # Where nothing was read yet, the time is ours, which may be ahead of GitHub's.
+        begun = position is not None and position.id
+        since = position.at if position else self._clock.now()
+        since -= OVERLAP if begun else FIRST_LOOK_BACK
         found = []
         async for attempt in self._github.deliveries():
             if attempt.delivered_at < since:
