@@ -114,11 +114,12 @@ async def dead(link: Link, subject: str, limit: int, clock: Clock) -> list[Dead]
 async def requeue(link: Link, subject: str, clock: Clock) -> int:
     """One after the other: published, confirmed, and only then taken from the dead.
 
-    No more than there are now: what dies again meanwhile stays dead.
+    All are held first: what dies again meanwhile stays dead.
     """
     moved = 0
     async with _buried(link, subject) as place:
-        async for message in place.take(await place.ready()):
+        taken = [message async for message in place.take()]
+        for message in taken:
             if published_at(message, clock.now()) >= clock.now() - KEPT_FOR:
                 await link.publish(link.names.exchange, [(subject, copied(message))])
                 moved += 1
