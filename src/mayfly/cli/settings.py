@@ -1,7 +1,7 @@
 """mayfly.toml and the environment: loaded and validated once, secrets by file or environment."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from mayfly.model.access import AccessRule, parsed_subject
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.pools import Convention, Pool, checked
+from mayfly.model.requests import EVENTS
 from mayfly.web.tokens import Token
 from mayfly.web.tokens import checked as checked_tokens
 
@@ -63,6 +64,8 @@ class IntakeKind(StrEnum):
     """GitHub posts webhooks; the delivery log makes up for those that failed."""
     PULL = "pull"
     """The delivery log is read every turn: no address of ours has to be public."""
+    BUS = "bus"
+    """An edge reflector takes the webhooks and puts what they say on the bus."""
 
 
 class GitHubTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +83,8 @@ class GitHubTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Per installation; GitHub's own limit is 180."""
     intake: IntakeKind = IntakeKind.PUSH
     """`push`: webhooks. `pull`: the App's delivery log alone, so a job starts at most one turn
-    (20 s) later, and nothing has to be reachable from GitHub."""
+    (20 s) later, and nothing has to be reachable from GitHub. `bus`: what an edge reflector puts
+    on the bus; the delivery log makes up for what never reached it."""
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,6 +152,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_key: Secret | None = None
     """Of the account that keeps the access rules; None: no account, or the managed identity."""
 
+    @property
+    def subjects(self) -> list[str]:
+        """What is published on the bus: every pool, and what an edge reflector sends."""
+        events = [EVENTS] if self.file.github.intake is IntakeKind.BUS else []
+        return [*(pool.name for pool in self.pools), *events]
+
 
 def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
     """The settings of `path`; InvalidSettings says which word of which file is wrong."""
@@ -161,31 +171,51 @@ def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
             f'{path}: [bus] backend = "remote" is another control plane\'s bus; name the bus that '
             "this one keeps"
         )
+    if file.github.intake is IntakeKind.BUS:
+        check_shared(file.bus, pools, path)
     _check_times(file.deadlines, path)
     if not RUNNER_PREFIX.fullmatch(file.runner_prefix):
         raise InvalidSettings(
             f"{path}: runner_prefix is {file.runner_prefix!r}; use 1 to 30 letters, digits and '-'"
         )
-    store_url = _url(file.store, "store", environment) or Store().url
+    store_url = url_of(file.store, "store", environment) or Store().url
     return Settings(
         file=file,
         pools=pools,
-        rules=tuple(_rule(access, pools, path) for access in file.access),
+        rules=tuple(rule_of(access, pools, path) for access in file.access),
         github=_github(file.github, environment),
-        webhook_secrets=_webhook_secrets(file.github, environment),
+        webhook_secrets=webhook_secrets_of(
+            file.github.webhook_secret_files,
+            environment,
+            needed=file.github.intake is IntakeKind.PUSH,
+        ),
         store_url=Secret(store_url),
-        bus_url=Secret(_url(file.bus, "bus", environment) or store_url),
-        access_key=_access_key(file.access_rules, path, environment),
+        bus_url=Secret(url_of(file.bus, "bus", environment) or store_url),
+        access_key=access_key_of(file.access_rules, path, environment),
     )
 
 
-def _url(table: Store | BusTable, name: str, environment: Mapping[str, str]) -> str | None:
+def url_of(table: Store | BusTable, name: str, environment: Mapping[str, str]) -> str | None:
     """The environment first: an operator says it there for one run."""
     if given := variable(f"MAYFLY_{name.upper()}_URL", environment):
         return given
     if table.url_file is not None:
         return read_secret(table.url_file, f"the url of the {name}")
     return table.url
+
+
+def check_shared(bus: BusTable, pools: Sequence[Pool], path: Path) -> None:
+    """InvalidSettings where events cannot go from an edge reflector to a control plane."""
+    if bus.backend in {"memory", "remote"}:
+        raise InvalidSettings(
+            f"{path}: [bus] backend = {bus.backend!r} is not one that an edge reflector and a "
+            "control plane share; use rabbitmq, servicebus or sql"
+        )
+    if any(pool.name.lower() == EVENTS for pool in pools):
+        raise InvalidSettings(
+            f"{path}: pool {EVENTS!r} has the name under which an edge reflector's events are on "
+            "the bus; give the pool another one"
+        )
 
 
 def _check_times(deadlines: Deadlines, path: Path) -> None:
@@ -205,7 +235,8 @@ def _check_times(deadlines: Deadlines, path: Path) -> None:
         )
 
 
-def _rule(access: Access, pools: tuple[Pool, ...], path: Path) -> AccessRule:
+def rule_of(access: Access, pools: tuple[Pool, ...], path: Path) -> AccessRule:
+    """A declared rule; InvalidSettings when it names no pool."""
     pool = next((pool for pool in pools if pool.name.lower() == access.pool.lower()), None)
     if pool is None:
         known = ", ".join(pool.name for pool in pools)
@@ -233,12 +264,15 @@ def _github(table: GitHubTable, environment: Mapping[str, str]) -> GitHubSetting
     )
 
 
-def _webhook_secrets(table: GitHubTable, environment: Mapping[str, str]) -> tuple[Secret, ...]:
-    found = [read_secret(path, "the webhook's secret") for path in table.webhook_secret_files]
+def webhook_secrets_of(
+    files: Sequence[Path], environment: Mapping[str, str], *, needed: bool
+) -> tuple[Secret, ...]:
+    """One, or two while one replaces the other; none where none is needed."""
+    found = [read_secret(path, "the webhook's secret") for path in files]
     found += [secret for name in SECRET_VARIABLES if (secret := variable(name, environment))]
-    if not found and table.intake is IntakeKind.PUSH:
+    if not found and needed:
         raise InvalidSettings(
-            "the webhook's secret is missing; name its file in [github] webhook_secret_files "
+            "the webhook's secret is missing; name its file in webhook_secret_files "
             f"or set {SECRET_VARIABLES[0]}"
         )
     if len(found) > LARGEST_ROTATION:
@@ -248,9 +282,10 @@ def _webhook_secrets(table: GitHubTable, environment: Mapping[str, str]) -> tupl
     return tuple(Secret(secret) for secret in found)
 
 
-def _access_key(
+def access_key_of(
     table: AccessRulesTable, path: Path, environment: Mapping[str, str]
 ) -> Secret | None:
+    """InvalidSettings when the table is not whole; None: no account, or the managed identity."""
     if table.backend is None:
         if table.url or table.key_file:
             raise InvalidSettings(
