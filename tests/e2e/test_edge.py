@@ -159,10 +159,11 @@ async def test_an_edge_reflector_starts_while_its_bus_is_away_and_works_once_it_
             assert (await post(stage, body)).status_code == 503
             await asyncio.to_thread(server.start)
 
-            async def taken() -> bool | None:
-                return (await post(stage, body)).status_code == 202 or None
+            async def taken() -> str | None:
+                return "taken" if (await post(stage, body)).status_code == 202 else None
 
-            await until(taken, "the edge reflector finds its bus")
+            found: str = await until(taken, "the edge reflector finds its bus")
+            assert found
             assert await edge.stopped() == 0
     finally:
         await asyncio.to_thread(server.remove)

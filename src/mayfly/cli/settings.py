@@ -12,7 +12,7 @@ from mayfly.cli.environment import ENVIRONMENT, decoded, read_secret, variable
 from mayfly.github.app import Settings as GitHubSettings
 from mayfly.github.app import checked as checked_github
 from mayfly.github.secrets import Secret
-from mayfly.github.tokens import read_key
+from mayfly.github.tokens import VaultKey, read_key, vault_key
 from mayfly.model.access import AccessRule, parsed_subject
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import InvalidSettings
@@ -77,6 +77,8 @@ class GitHubTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """`https://HOST/api/v3` for GitHub Enterprise Server."""
     private_key_file: Path | None = None
     """The App's .pem; or its text in MAYFLY_GITHUB_PRIVATE_KEY."""
+    key_vault_key: str | None = None
+    """The App's private key in Azure Key Vault instead, which signs with it."""
     webhook_secret_files: tuple[Path, ...] = ()
     """One, or two while one replaces the other; or MAYFLY_WEBHOOK_SECRET and …_OLD."""
     mints_per_minute: int = 180
@@ -251,9 +253,7 @@ def rule_of(access: Access, pools: tuple[Pool, ...], path: Path) -> AccessRule:
 
 
 def _github(table: GitHubTable, environment: Mapping[str, str]) -> GitHubSettings:
-    key = read_key(
-        table.private_key_file, variable(KEY_VARIABLE, environment), variable=KEY_VARIABLE
-    )
+    key = _private_key(table, environment)
     return checked_github(
         GitHubSettings(
             app_id=str(table.app_id),
@@ -262,6 +262,19 @@ def _github(table: GitHubTable, environment: Mapping[str, str]) -> GitHubSetting
             mints_per_minute=table.mints_per_minute,
         )
     )
+
+
+def _private_key(table: GitHubTable, environment: Mapping[str, str]) -> Secret | VaultKey:
+    pem = variable(KEY_VARIABLE, environment)
+    if table.key_vault_key is None:
+        return read_key(table.private_key_file, pem, variable=KEY_VARIABLE)
+    if table.private_key_file is not None or pem is not None:
+        local = table.private_key_file or KEY_VARIABLE
+        raise InvalidSettings(
+            f"the App's private key is given twice, in [github] key_vault_key and by {local}; "
+            "remove the local one"
+        )
+    return vault_key(table.key_vault_key)
 
 
 def webhook_secrets_of(
