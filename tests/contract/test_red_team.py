@@ -4,7 +4,6 @@ The executor is root, as it should be, and all slots share one user, as they do 
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.driven import DRIVERS, ROOT, executor
+from tests.fakes.driven import DRIVERS, ROOT, executor, installed, machine
 from tests.fakes.escapes import ESCAPES, planted, tell
 from tests.fakes.runner_programs import Stage, processes_with, stage
-from tests.servers.absent import absent
 
 _OF_THE_NETWORK = {
     "use an abstract socket",
@@ -45,6 +43,8 @@ OPEN: dict[str, set[str]] = {
     | _OF_THE_NETWORK,
     'sandbox, network = "host"': _OF_THE_NETWORK,
     "sandbox": set(),
+    'container, network = "host"': _OF_THE_NETWORK,
+    "container": set(),
 }
 """What each driver does not stop."""
 
@@ -64,9 +64,9 @@ def place() -> Iterator[Stage]:
 def test_a_hostile_job_succeeds_with_what_is_declared_and_with_nothing_else(
     driver: str, place: Stage, record_property: Callable[[str, object], None]
 ):
-    if driver.startswith("sandbox") and shutil.which("bwrap") is None:
-        absent("bubblewrap is not installed; tests/servers/install does it")
-    succeeded = attacked(driver, place)
+    installed(driver)
+    with machine(driver, place):
+        succeeded = attacked(driver, place)
     record_property("attacked", driver)
     record_property("succeeded", sorted(succeeded))
     assert succeeded == OPEN[driver]
