@@ -1,17 +1,16 @@
 """Every seam of Mayfly on one page; the docstrings are the contract the contract suites check."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from mayfly.model.access import AccessRule, Scope
 from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
-from mayfly.model.deadlines import Deadlines
 from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.demand import DemandGroup
 from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
+from mayfly.model.launches import Launch, Launched, LaunchId, Ticket
 from mayfly.model.protocol import AttendOrder, ClaimOrder, Granted, Order, Outcome
 from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository, Runs
@@ -325,53 +324,20 @@ class Driver(Protocol):
         """Nothing is left, neither of this claim nor of a crashed predecessor. Idempotent."""
 
 
-class OpenBus(Protocol):
-    """`open_bus` of a bus backend: the bus lives as long as the context.
+class Launcher(Protocol):
+    """Starts executors of elastic pools on some platform, and ends those that have nothing to do.
 
-    InvalidSettings when it can never work, or lacks what it does not make (without `declares`).
+    Level-triggered: the ledger knows which launches it wants, the platform which ones there are.
+    Transient when the platform is away, slows us down or has no room left (its quota), Permanent
+    when a person has to act; both with the sentence for that person.
     """
 
-    def __call__(
-        self, url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
-    ) -> AbstractAsyncContextManager[OperableBus]: ...
+    async def start(self, launch: Launch, ticket: Ticket) -> None:
+        """Accepted by the platform; its executor may need minutes to speak. Idempotent by the
+        launch's id, also when an earlier answer got lost after the platform had accepted."""
 
+    async def launched(self, pool: str) -> list[Launched]:
+        """What the platform has of a pool, executors that ended lately included, by id."""
 
-class DeclareBus(Protocol):
-    """`declare` of a bus backend: make what `subjects` need on the server. Idempotent."""
-
-    async def __call__(self, url: str, subjects: Sequence[str]) -> list[str]:
-        """What there is now, a line each."""
-
-
-class Elsewhere(NamedTuple):
-    """`elsewhere` of a bus backend: a bus of another name on the server of a url."""
-
-    url: str
-    """It may hold a password."""
-    shown: str
-    """What is made there and where, without one."""
-
-
-class RemoveBus(Protocol):
-    """`remove` of a bus backend: take away all that `declare` has made there. Idempotent."""
-
-    async def __call__(self, url: str, subjects: Sequence[str]) -> None: ...
-
-
-class OpenStore(Protocol):
-    """`open_store` of a store backend: ledger and access rules live as long as the context."""
-
-    def __call__(
-        self, url: str, clock: Clock, deadlines: Deadlines
-    ) -> AbstractAsyncContextManager[tuple[Ledger, AccessRules]]: ...
-
-
-class OpenAccessRules(Protocol):
-    """`open_access_rules` of a backend that keeps them alone, apart from the ledger.
-
-    InvalidSettings when it will not have us; an account that does not answer is none.
-    """
-
-    def __call__(
-        self, url: str, clock: Clock, *, database: str, key: str | None
-    ) -> AbstractAsyncContextManager[AccessRules]: ...
+    async def stop(self, pool: str, launch: LaunchId) -> None:
+        """End one. Idempotent; without effect for one the platform does not know."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
+from mayfly.backends import OpenBus
 from mayfly.bus import rabbitmq, remote, sql
 from mayfly.bus.servicebus_links import parsed
 from mayfly.engine.clock import SystemClock
 from mayfly.model.errors import MayflyError
-from mayfly.ports import OpenBus
 
 PIECES = ("hush", "quiet", "still")
 PASSWORDS = (

@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from mayfly.ports import OpenBus
+from mayfly.backends import OpenBus
 from tests.fakes.clocks import ManualClock
 
 HELD = b"held\n"

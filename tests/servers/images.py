@@ -8,7 +8,20 @@ from pathlib import Path
 
 _PROGRAMS = (
     *("bash", "cat", "chmod", "date", "env", "grep", "head", "id", "ipcs", "kill", "ln", "ls"),
-    *("mkdir", "mknod", "mount", "mv", "printf", "ps", "python3", "readlink", "rm", "setsid", "sh"),
+    *(
+        "mkdir",
+        "mknod",
+        "mount",
+        "mv",
+        "printf",
+        "ps",
+        "python3",
+        "readlink",
+        "rm",
+        "rmdir",
+        "setsid",
+        "sh",
+    ),
     *("sleep", "sort", "tail", "tee", "test", "timeout", "touch", "tr", "true", "uname"),
     *("unshare", "wc"),
 )

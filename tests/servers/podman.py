@@ -7,6 +7,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -78,6 +80,16 @@ class Podman:
             timeout=DEADLINE,
         )
         return done.stdout
+
+    @contextmanager
+    def little_room(self) -> Iterator[None]:
+        """As long as this lasts there is next to no room for what it pulls."""
+        options = ["-t", "tmpfs", "-o", "size=1m"]
+        subprocess.run(["mount", *options, "tmpfs", self.temporary], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "-l", self.temporary], check=True)
 
     def remove(self) -> None:
         """Nothing is left."""

@@ -11,12 +11,13 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import MessageSizeExceededError
 
+from mayfly.backends import Elsewhere
 from mayfly.bus.servicebus_links import DECLARE, Address, Link, opened_client, parsed, renamed
 from mayfly.bus.servicebus_subscriptions import MOST_COUNTED, Subscription
 from mayfly.bus.servicebus_topics import declared, removed
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.requests import KEPT_FOR, Dead, Message, Waiting, sized
-from mayfly.ports import Clock, Elsewhere, Lease, OperableBus
+from mayfly.ports import Clock, Lease, OperableBus
 
 MOST_AT_ONCE = 1000
 """Messages of one batch; the service takes 4,500."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from mayfly.backends import OpenBus
 from mayfly.cli.backends import backend
 from mayfly.cli.settings import IntakeKind, Settings
 from mayfly.cli.surprises import surprises
@@ -18,7 +19,7 @@ from mayfly.github.judgements import Needs
 from mayfly.model.errors import MayflyError
 from mayfly.model.findings import Finding, failed, good, unchecked, warning, wrong
 from mayfly.model.pools import Pool, PoolScope
-from mayfly.ports import Clock, OpenBus, OperableBus
+from mayfly.ports import Clock, OperableBus
 from mayfly.store import examinations
 
 _LONGEST = 25.0

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from mayfly import executor
+from mayfly.backends import OpenBus
 from mayfly.cli.backends import backend
 from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret, variable
 from mayfly.executor import Settings, Token, default_state_dir
 from mayfly.model.errors import InvalidSettings
-from mayfly.ports import OpenBus
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
 
+from mayfly.backends import OpenAccessRules, OpenBus, OpenStore
 from mayfly.cli.backends import backend
 from mayfly.cli.settings import IntakeKind, Settings
 from mayfly.engine.admission import Admission
@@ -29,16 +30,7 @@ from mayfly.engine.versions import Versions
 from mayfly.github.app import open_github
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
-from mayfly.ports import (
-    AccessRules,
-    Bus,
-    Clock,
-    GitHub,
-    Ledger,
-    OpenAccessRules,
-    OpenBus,
-    OpenStore,
-)
+from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger
 from mayfly.store.declared import DeclaredAccessRules
 from mayfly.telemetry import Telemetry
 from mayfly.web.app import Front, build

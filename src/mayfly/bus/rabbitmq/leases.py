@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
+from mayfly.backends import Elsewhere
 from mayfly.bus.rabbitmq import looks, polls, queues, rights
 from mayfly.bus.rabbitmq.connections import FIRST_PAUSE, Connections, Link, within
 from mayfly.bus.rabbitmq.errors import placed, unroutable
@@ -16,7 +17,7 @@ from mayfly.bus.rabbitmq.polls import GONE, Poll, handed_back
 from mayfly.bus.rabbitmq.wire import copied, outgoing, published_at
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent
 from mayfly.model.requests import KEPT_FOR, LEASE_TIME, Dead, Message, Waiting, decoded, sized
-from mayfly.ports import Clock, Elsewhere, Lease, OperableBus
+from mayfly.ports import Clock, Lease, OperableBus
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for leases whose time is over."""

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from mayfly.backends import DeclareBus, Elsewhere, RemoveBus
 from mayfly.cli.backends import backend
 from mayfly.cli.demo.endings import to_its_end
 from mayfly.cli.demo.script import POOLS
 from mayfly.cli.environment import variable
 from mayfly.model.errors import InvalidSettings, MayflyError, Transient
-from mayfly.ports import DeclareBus, Elsewhere, RemoveBus
 
 STORES = ("sqlite", "postgres")
 BUSES = ("sql", "sqlite", "postgres", "rabbitmq", "servicebus", "memory")

@@ -21,6 +21,7 @@ from mayfly.ports import Driver, Finished
 log = logging.getLogger(__name__)
 
 _READ_SECONDS = 60.0  # a container's start may have to wait for others
+_KILLED = 137
 _CLOCK_SECONDS = 2.0  # the engine tells times in whole seconds
 
 
@@ -53,7 +54,6 @@ class ContainerDriver:
 
     async def begin(self) -> None:
         """What a predecessor left is gone, the image is there, and a container can be started."""
-        _check_limits(self._settings, await self._engine.about())
         if self._settings.network.startswith("/") and not self._engine.podman:
             raise InvalidSettings(
                 f"network = {self._settings.network!r} is a namespace, which Docker cannot enter; "
@@ -206,21 +206,10 @@ class ContainerDriver:
             await self._emptied()
 
     def _finished(self, end: End, output: list[str]) -> Finished:
-        how = "ran out of memory (memory_mb)" if end.memory else None
+        how: str | None = None
         if end.exit_code is None:
             how = "vanished with its container"
+        elif end.memory or (end.exit_code == _KILLED and self._settings.memory_mb is not None):
+            # Podman does not always notice.
+            how = "was killed, as the kernel does when memory_mb is used up,"
         return runs.finished(self._guard, end.exit_code, self._settings.command[0], output, how)
-
-
-def _check_limits(settings: Settings, about: dict[str, object]) -> None:
-    """A limit one believes in and does not have is worse than none."""
-    for name, wanted, able in (
-        ("memory_mb", settings.memory_mb, "MemoryLimit"),
-        ("processes", settings.processes, "PidsLimit"),
-        ("cpus", settings.cpus, "CpuCfsQuota"),
-    ):
-        if wanted is not None and about.get(able) is False:
-            raise InvalidSettings(
-                f"the container engine cannot limit {name} here; a rootless one needs cgroups of "
-                f"version 2 that are delegated to it. Run it as root, or leave {name} out"
-            )

@@ -8,10 +8,10 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import aiodocker
 import aiohttp
@@ -19,6 +19,8 @@ from aiodocker.events import DockerEvents
 
 from mayfly.drivers.container import images
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent, Transient
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,13 @@ _PAUSE_SECONDS = 1.0
 _LINES = 100
 _LOOK_FOR, _LOOK_AT = "look for an image", "look at a container"
 _SIGNAL, _REMOVE = "signal a container", "remove a container"
+_CREATE = "create a container"
 _ABOUT_ONE = {_LOOK_FOR, _LOOK_AT, _SIGNAL, _REMOVE}
 """What is asked of one thing that may be gone."""
+_UNSTARTED = {"created", "configured", "initialized"}
+_ENDED = {"exited", "stopped", "dead"}
+"""Of a container, as Docker and Podman name its state."""
+_UNKEPT = re.compile("discard|ignored|not support", re.IGNORECASE)
 _NOT_REACHED = 900  # aiodocker's own number, for an engine that cannot be reached
 
 
@@ -86,11 +93,6 @@ class Engine:
         self.podman = podman
         """Podman takes the file of a seccomp profile, and can enter network namespaces."""
 
-    async def about(self) -> dict[str, Any]:
-        """What it says of its machine; Podman takes half a second for it."""
-        async with self._told("tell of itself"):
-            return dict(await self._docker.system.info())
-
     async def image(self, name: str) -> str | None:
         """The id of an image; None when it is not there."""
         with suppress(_Missing):
@@ -116,35 +118,40 @@ class Engine:
             raise images.missing(name, said) from error
 
     async def create(self, body: dict[str, Any]) -> str:
-        """A new container that is not started; its id."""
-        async with self._told("create a container"):
-            return (await self._docker.containers.create(body)).id
+        """A new container that is not started; its id. Permanent when a limit is not kept.
+
+        An engine that cannot limit says so in a warning, and makes the container all the same; a
+        limit one believes in and does not have is worse than none.
+        """
+        async with self._told(_CREATE):
+            made: dict[str, Any] = await self._docker._query_json(  # noqa: SLF001 - its own create() drops the warnings
+                "containers/create", method="POST", data=body
+            )
+        if unkept := [each for each in made.get("Warnings") or [] if _UNKEPT.search(each)]:
+            await self.remove(made["Id"])
+            raise Permanent(
+                f"the container engine keeps no such limit here: {' '.join(unkept)}; run it as "
+                "root, delegate cgroups of version 2 to it, or leave the limit out of [runner]"
+            )
+        return str(made["Id"])
 
     async def start(self, container: str) -> None:
-        """Its first process has been started when this returns."""
-        async with self._told("start a container"):
-            await self._docker.containers.container(container).start()
+        """Its first process has been started when this returns, once and never again."""
+        try:
+            async with self._told("start a container"):
+                await self._docker.containers.container(container).start()
+        except Transient:  # the answer is lost; it may have been started all the same
+            if await self._answered(lambda: self._status(container)) in _UNSTARTED:
+                raise
 
     async def ended(self, container: str, since: float) -> End:
         """Wait for its end, however long the engine is silent; `since` is a time before its start.
 
         The event is the doorbell; what the engine says when it is asked is the truth.
         """
-        silent = False
-        while True:
-            try:
-                if (end := await self._end(container)) is not None:
-                    return end
-                await self._rung(container, since)
-            except Transient as error:
-                if not silent:
-                    log.warning("engine.silent reason=%r", str(error))
-                silent = True
-                await asyncio.sleep(_PAUSE_SECONDS)
-            else:
-                if silent:
-                    log.info("engine.answered")
-                silent = False
+        while (end := await self._answered(lambda: self._end(container))) is None:
+            await self._rung(container, since)
+        return end
 
     async def signal(self, container: str, name: str) -> None:
         """Signal its first process; nothing happens to one that has ended or is gone."""
@@ -178,15 +185,41 @@ class Engine:
             async with self._told(_REMOVE):
                 await self._docker.containers.container(container).delete(force=True, v=True)
 
+    async def _answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What it says once it speaks again: whatever runs in its containers goes on meanwhile."""
+        silent = False
+        while True:
+            try:
+                answer = await ask()
+            except Transient as error:
+                if not silent:
+                    log.warning("engine.silent reason=%r", str(error))
+                silent = True
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                if silent:
+                    log.info("engine.answered")
+                return answer
+
+    async def _status(self, container: str) -> str:
+        state = await self._state(container)
+        return str(state["Status"]) if state else "gone"
+
     async def _end(self, container: str) -> End | None:
-        try:
-            async with self._told(_LOOK_AT):
-                state = (await self._docker.containers.container(container).show())["State"]
-        except _Missing:
+        state = await self._state(container)
+        if state is None:
             return End(None)
-        if state["Status"] not in {"exited", "stopped", "dead"}:
+        if state["Status"] not in _ENDED:
             return None
         return End(int(state["ExitCode"]), bool(state.get("OOMKilled")))
+
+    async def _state(self, container: str) -> dict[str, Any] | None:
+        """What the engine knows of it now; None: it is gone."""
+        with suppress(_Missing):
+            async with self._told(_LOOK_AT):
+                shown = await self._docker.containers.container(container).show()
+                return dict(shown["State"])
+        return None
 
     async def _rung(self, container: str, since: float) -> None:
         """Until the engine tells of the end, its stream ends, or it is time to look."""

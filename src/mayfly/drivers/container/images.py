@@ -8,7 +8,11 @@ from mayfly.model.errors import InvalidSettings, Permanent
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
-_HOST = re.compile(r"localhost|\[?[A-Za-z0-9.:-]*[.:][A-Za-z0-9.:-]*\]?")
+_HOST = re.compile(
+    r"(?:localhost|\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::[0-9]+)?"
+    r"|[A-Za-z0-9-]+:[0-9]+"
+)
+"""As Docker tells a registry from a first part of a repository: by a dot, a port or localhost."""
 
 
 class Trouble(StrEnum):
