@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,16 @@ from typing import Any
 import msgspec
 
 from mayfly import executor
+from mayfly.calls import open_calls
 from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret, variable
+from mayfly.cli.installing import asked
 from mayfly.drivers import process
+from mayfly.drivers.guard import Started
 from mayfly.executor import Settings, Token, default_state_dir
 from mayfly.model.errors import InvalidSettings
-from mayfly.ports import OpenBus
+from mayfly.ports import Driver, OpenBus
+from mayfly.releases import cache
+from mayfly.releases.upkeep import kept_current
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,9 +84,34 @@ def execute(
         idle_seconds=tuning.idle_seconds,
         prepare_timeout_seconds=tuning.prepare_timeout_seconds,
     )
-    open_driver = partial(process.open_driver, _runner(file, config))
+    open_driver = _driver(_runner(file, config, settings.state_dir), settings)
     work = executor.run(settings, open_driver, open_bus=_own_bus(tuning, pool))
     return asyncio.run(_to_the_end(work))
+
+
+def _driver(runner: process.Settings, settings: Settings) -> executor.OpenDriver:
+    """The machine's driver; with `newest`, beside it the upkeep of the releases it uses."""
+    if runner.release != cache.NEWEST or runner.cache is None:
+        return partial(process.open_driver, runner)
+    return partial(_current_driver, runner, runner.cache, settings)
+
+
+@asynccontextmanager
+async def _current_driver(
+    runner: process.Settings,
+    releases: Path,
+    settings: Settings,
+    home: Path,
+    started: Started,
+) -> AsyncIterator[Driver]:
+    async with (
+        open_calls(
+            settings.server, settings.token.reveal(), caller="executor", ca_file=settings.ca_file
+        ) as calls,
+        process.open_driver(runner, home, started) as driver,
+        kept_current(releases, partial(asked, calls), ca_file=settings.ca_file),
+    ):
+        yield driver
 
 
 def _own_bus(tuning: Tuning, pool: str) -> executor.OwnBus:
@@ -120,13 +150,14 @@ def _file(config: Path | None) -> File:
     if config is None:
         raise InvalidSettings(
             "the executor does not know its runner; give --config FILE with "
-            '[runner] command = ["bin/Runner.Listener", "run"] and template = "DIRECTORY"'
+            '[runner] release = "newest" after `mayfly runner install`'
         )
-    return decoded(config, File, 'write one with [runner] command = ["…"]')
+    return decoded(config, File, 'write one with [runner] release = "newest"')
 
 
-def _runner(file: File, config: Path | None) -> process.Settings:
+def _runner(file: File, config: Path | None, state_dir: Path) -> process.Settings:
     try:
-        return msgspec.convert(file.runner, process.Settings, dec_hook=path_hook)
+        found = msgspec.convert(file.runner, process.Settings, dec_hook=path_hook)
+        return msgspec.structs.replace(found, cache=found.cache or cache.in_state_dir(state_dir))
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{config}: [runner] {error}") from error

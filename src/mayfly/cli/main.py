@@ -4,7 +4,19 @@ from importlib.metadata import version as installed_version
 
 import typer
 
-from mayfly.cli import access, bus, config, daemons, doctor, events, jobs, pools, runners, tokens
+from mayfly.cli import (
+    access,
+    bus,
+    config,
+    daemons,
+    doctor,
+    events,
+    jobs,
+    pools,
+    runner,
+    runners,
+    tokens,
+)
 
 app = typer.Typer(
     name="mayfly",
@@ -21,6 +33,7 @@ app.command("demo")(daemons.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(jobs.app, name="jobs", help="Workflow jobs, and why one waits.")
 app.add_typer(runners.app, name="runners", help="Runners being made, at work, or left over.")
+app.add_typer(runner.app, name="runner", help="GitHub's runner program on this machine.")
 app.add_typer(pools.app, name="pools", help="Pools and how full they are.")
 app.add_typer(bus.app, name="bus", help="What waits on the bus, and what is dead.")
 app.add_typer(access.app, name="access", help="Who may use which pool.")

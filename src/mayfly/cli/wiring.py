@@ -15,6 +15,7 @@ from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.offers import Offers
 from mayfly.engine.orphans import Orphans
 from mayfly.engine.pending import PendingChecks
 from mayfly.engine.plane import ControlPlane
@@ -188,6 +189,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             claims=stages.claims,
             explanations=stages.explanations,
             retries=stages.retries,
+            offers=Offers(ledger, github, clock),
             news=news,
             runner_prefix=file.runner_prefix,
         )

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import msgspec
 
-from mayfly.drivers import accounts, guard, jitconfig, workplaces
+from mayfly.drivers import accounts, exitcodes, guard, jitconfig, workplaces
 from mayfly.drivers.accounts import Account
 from mayfly.drivers.guard import Guard, Started
 from mayfly.drivers.jitconfig import PLACEHOLDER, JitDelivery
 from mayfly.drivers.kept import Kept, Order, Report, User, end_predecessor
+from mayfly.drivers.stock import Stock
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.protocol import Granted, Outcome
 from mayfly.ports import Driver, Finished
+from mayfly.releases import cache
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +40,18 @@ _USER_PER_SLOT = (
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How this machine runs a runner."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ("bin/Runner.Listener", "run")
     """The runner's program and arguments; a relative path is looked up in the fresh directory.
-    For GitHub's runner: `bin/Runner.Listener run`, because `run.sh` hides exit codes."""
+    GitHub's own, and not its `run.sh`, which hides exit codes."""
     jit: JitDelivery = JitDelivery.FILES
     """How it gets its JIT config; files is what GitHub's runner writes itself."""
     template: Path | None = None
     """A directory copied into each fresh directory: the unpacked runner."""
+    release: str | None = None
+    """Instead of a template: a release `mayfly runner install` has put here, `newest` or a
+    version. `newest` is kept current by the executor itself."""
+    cache: Path | None = None
+    """Where releases are installed; unset: `runners` in the state directory."""
     run_as: str | None = None
     """The user; `{slot}` in it is the executor's slot. Default as root: mayfly-runner-SLOT,
     mayfly-runner or nobody, the first that exists. Otherwise the executor's own."""
@@ -89,6 +96,9 @@ class ProcessDriver:
         self._kept: Kept | None = None
         self._guard: Guard | None = None
         self._place: Path | None = None
+        self._stock: Stock | None = None
+        if settings.release is not None and settings.cache is not None:
+            self._stock = Stock(home, account, settings.cache, settings.release)
 
     async def prepare(self, claim: Granted) -> None:
         """A fresh directory, a guard that listens and a keeper that waits for its order."""
@@ -96,7 +106,7 @@ class ProcessDriver:
         with _as_permanent(f"cannot prepare {self._home}"):
             self._kept, self._spare = await self.stand_by(), None
             self._kept.record(self._record)
-            self._place = await workplaces.fresh(self._home, self._account, self._settings.template)
+            self._place = await self._fresh_place()
             if claim.guard:
                 self._guard = Guard.opened(self._home, self._started, self._settings.guard_seconds)
 
@@ -125,18 +135,27 @@ class ProcessDriver:
     async def close(self) -> None:
         """Nothing is left."""
         await self._emptied()
+        if self._stock is not None:
+            await self._stock.close()
         if self._spare is not None:
             await self._spare.stop()
             self._spare = None
 
     async def stand_by(self) -> Kept:
-        """A keeper, before it is needed: the start of an interpreter would delay a job."""
+        """A keeper and a copy of the runner, before they are needed: either would delay a job."""
+        if self._stock is not None:
+            self._stock.refill()
         if self._spare is not None and not self._spare.waiting:
             await self._spare.stop()
             self._spare = None
         if self._spare is None:
             self._spare = await Kept.spawned()
         return self._spare
+
+    async def _fresh_place(self) -> Path:
+        if self._stock is not None:
+            return await self._stock.place()
+        return await workplaces.fresh(self._home, self._account, self._settings.template)
 
     async def _emptied(self) -> None:
         """Processes first, then what they worked in."""
@@ -149,7 +168,8 @@ class ProcessDriver:
             for place in places:
                 if strays := workplaces.kill_strays(place, self._account):
                     log.warning("processes.killed count=%d directory=%s", strays, place)
-        for directory in [*places, *guard.left(self._home)]:
+        unused = self._stock.strays() if self._stock else workplaces.copies(self._home)
+        for directory in [*places, *unused, *guard.left(self._home)]:
             await workplaces.remove(directory)
         self._record.unlink(missing_ok=True)
 
@@ -198,6 +218,8 @@ class ProcessDriver:
             "TMPDIR": str(place / "tmp"),
             "USER": self._account.name,
         }
+        if exitcodes.is_githubs(self._settings.command[0]):
+            own |= exitcodes.ENVIRONMENT
         guarded = {guard.VARIABLE: str(self._guard.hook)} if self._guard else {}
         return own | self._settings.environment | guarded
 
@@ -228,7 +250,10 @@ class ProcessDriver:
             return Finished(Outcome.DONE, code, f"ran a job of {began.repository}")
         if code == 0:
             return Finished(Outcome.DONE, code, "")
-        what = "vanished with its keeper" if code is None else f"ended with exit code {code}"
+        what = "vanished with its keeper"
+        if code is not None:
+            meaning = exitcodes.sentence(self._settings.command[0], code)
+            what = f"ended with exit code {code}" + (f" ({meaning})" if meaning else "")
         return Finished(Outcome.FAILED, code, _detail(self._settings.command[0], what, output))
 
 
@@ -254,8 +279,18 @@ def _check(settings: Settings) -> None:
         raise InvalidSettings(
             f"template {settings.template} is not a directory; unpack the runner there"
         )
+    if settings.release is not None:
+        _check_release(settings, settings.release)
     if settings.grace_seconds <= 0:
         raise InvalidSettings(f"grace_seconds is {settings.grace_seconds}; it must be positive")
+
+
+def _check_release(settings: Settings, release: str) -> None:
+    if settings.template is not None:
+        raise InvalidSettings("template and release are both given; remove one of them")
+    if settings.cache is None:
+        raise InvalidSettings("release is given without a cache; say where releases are installed")
+    cache.chosen(settings.cache, release)
 
 
 def _detail(program: str, what: str, output: list[str]) -> str:

@@ -6,6 +6,7 @@ from mayfly.engine.claims import Claims
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.offers import Offers
 from mayfly.engine.retries import Retries
 from mayfly.model.pools import Pool
 from mayfly.ports import AccessRules, Clock, GitHub, Ledger, OperableBus
@@ -24,5 +25,6 @@ class ControlPlane(NamedTuple):
     claims: Claims
     explanations: Explanations
     retries: Retries
+    offers: Offers
     news: News
     runner_prefix: str = "mayfly"

@@ -10,10 +10,11 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath
 from msgspec import Struct
 
-from mayfly.simulator import access, action_shapes, jitconfig
+from mayfly.simulator import access, action_shapes, archives, jitconfig
 from mayfly.simulator.account_shapes import Json, moment
 from mayfly.simulator.asking import Asked, answer, authorization, body_of, paged, word, world_of
 from mayfly.simulator.runners import Scope
+from mayfly.simulator.world import World
 
 
 class JitAsked(Struct, frozen=True, kw_only=True):
@@ -79,19 +80,22 @@ def _registration_token(request: Asked) -> Response[Any]:
 
 
 def _downloads(request: Asked) -> Response[Any]:
-    newest = world_of(request).newest_release
-    return answer([_application(arch, newest) for arch in ("x64", "arm64")])
+    world = world_of(request)
+    return answer([_application(world, architecture) for architecture in archives.ARCHITECTURES])
 
 
-def _application(architecture: str, version: str) -> Json:
-    filename = f"actions-runner-linux-{architecture}-{version}.tar.gz"
-    releases = "https://github.com/actions/runner/releases/download"
+def _application(world: World, architecture: str) -> Json:
+    version = world.newest_release
+    filename = archives.filename(architecture, version)
+    content = archives.archive(architecture, version, world.settings.runner_archive_bytes)
+    if world.mischief.for_download("wrong_checksum"):
+        content += b"of another file"
     return {
         "os": "linux",
         "architecture": architecture,
-        "download_url": f"{releases}/v{version}/{filename}",
+        "download_url": f"{world.base}/actions/runner/releases/download/v{version}/{filename}",
         "filename": filename,
-        "sha256_checksum": "0" * 64,
+        "sha256_checksum": archives.sha256(content),
     }
 
 

@@ -1,0 +1,210 @@
+"""Jobs and installed releases: each has its own copy, and what it does to it is gone with it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mayfly.drivers import exitcodes, workplaces
+from mayfly.drivers.process import Settings, open_driver
+from mayfly.model.errors import InvalidSettings
+from mayfly.model.protocol import Outcome
+from mayfly.releases import cache
+from tests.fakes.runner_programs import (
+    ALLOWED,
+    Admission,
+    Stage,
+    claim,
+    jit_config,
+    stage,
+    until,
+)
+
+VANDAL = """
+cat bin/version >>$TRACES/versions
+echo changed >>bin/version; echo changed >bin/Runner.Listener; rm -rf externals; echo new >added
+env >$TRACES/env
+exit 0"""
+
+
+@pytest.fixture
+def place() -> Iterator[Stage]:
+    with stage() as made:
+        yield made
+
+
+def releases(place: Stage) -> Path:
+    return cache.in_state_dir(place.home.parent.parent)
+
+
+def installed(place: Stage, version: str, script: str = VANDAL) -> Path:
+    """A release, as `mayfly runner install` would leave it."""
+    directory = releases(place) / version
+    (directory / "bin").mkdir(parents=True)
+    (directory / "externals").mkdir()
+    (directory / "externals" / "node").write_text("node")
+    (directory / "bin" / "version").write_text(f"{version}\n")
+    (directory / "bin" / "Runner.Listener").write_text(f"#!/bin/sh\n{script}\n")
+    (directory / "bin" / "Runner.Listener").chmod(0o755)
+    releases(place).chmod(0o700)
+    return directory
+
+
+def settings(place: Stage, **changes: object) -> Settings:
+    usual = Settings(
+        release="newest",
+        cache=releases(place),
+        environment={"TRACES": str(place.traces)},
+        grace_seconds=0.5,
+    )
+    return msgspec.structs.replace(usual, **changes)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+async def test_what_a_job_does_to_its_copy_reaches_neither_the_cache_nor_the_next_job(
+    place: Stage,
+):
+    directory = installed(place, "2.336.0")
+    before = contents(directory)
+    async with open_driver(settings(place), place.home, Admission(ALLOWED)) as driver:
+        for _ in range(2):
+            await driver.prepare(claim())
+            finished = await driver.run("r", jit_config())
+            await driver.cleanup()
+            assert finished.outcome is Outcome.DONE
+    assert place.trace("versions") == "2.336.0\n2.336.0"
+    assert contents(directory) == before
+    assert workplaces.copies(place.home) == workplaces.left(place.home) == []
+
+
+async def test_no_file_of_a_copy_is_shared_with_the_cache(place: Stage):
+    directory = installed(place, "2.336.0")
+    async with open_driver(settings(place), place.home, Admission(ALLOWED)) as driver:
+        await driver.prepare(claim())
+        (copy,) = workplaces.left(place.home)
+        for path in directory.rglob("*"):
+            assert not path.samefile(copy / path.relative_to(directory))
+
+
+async def test_a_copy_is_ready_before_there_is_a_claim(place: Stage):
+    installed(place, "2.336.0")
+    async with open_driver(settings(place), place.home, Admission(ALLOWED)) as driver:
+        await until(lambda: _is_whole(workplaces.copies(place.home)))
+        (ready,) = workplaces.copies(place.home)
+        assert ready.stat().st_mode & 0o777 == 0o700
+        assert ready.stat().st_uid == os.geteuid()
+        await driver.prepare(claim())
+        (used,) = workplaces.left(place.home)
+        assert used.name.removeprefix("work-") == ready.name.removeprefix("copy-")
+
+
+def _is_whole(copies: list[Path]) -> bool:
+    return len(copies) == 1 and (copies[0] / "tmp").is_dir()
+
+
+async def test_the_next_job_has_the_release_that_was_installed_meanwhile(place: Stage):
+    installed(place, "2.336.0")
+    async with open_driver(settings(place), place.home, Admission(ALLOWED)) as driver:
+        await driver.prepare(claim())
+        installed(place, "2.337.0")  # beside a job that runs
+        assert (workplaces.left(place.home)[0] / "bin" / "version").read_text() == "2.336.0\n"
+        await driver.run("r", jit_config())
+        await driver.cleanup()
+        await until(lambda: _is_whole(workplaces.copies(place.home)))
+        installed(place, "2.338.0")  # after the copy was made ready
+        await driver.prepare(claim())
+        await driver.run("r", jit_config())
+    assert place.trace("versions") == "2.336.0\n2.338.0"
+
+
+async def test_a_named_release_is_used_although_there_are_newer_ones(place: Stage):
+    installed(place, "2.336.0")
+    installed(place, "2.337.0")
+    pinned = settings(place, release="2.336.0")
+    async with open_driver(pinned, place.home, Admission(ALLOWED)) as driver:
+        await driver.prepare(claim())
+        await driver.run("r", jit_config())
+    assert place.trace("versions") == "2.336.0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "run `mayfly runner install`"),
+        ({"template": Path("/")}, "template and release are both given"),
+        ({"cache": None}, "release is given without a cache"),
+    ],
+)
+async def test_a_release_that_cannot_be_used_is_refused_at_the_start(
+    place: Stage, changes: dict[str, object], sentence: str
+):
+    with pytest.raises(InvalidSettings, match=sentence):
+        async with open_driver(settings(place, **changes), place.home, Admission(None)):
+            pass
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from mayfly.drivers.process import Settings, open_driver
+
+async def main():
+    home, cache = map(Path, sys.argv[1:])
+    settings = Settings(release="newest", cache=cache)
+    async with open_driver(settings, home, None) as driver:
+        while not list(home.glob("copy-*/tmp")):
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_copy_of_a_killed_executor_is_removed_by_the_next(place: Stage):
+    installed(place, "2.336.0")
+    command = [sys.executable, "-c", _KILLED, str(place.home), str(releases(place))]
+    async with asyncio.timeout(60):
+        killed = await asyncio.create_subprocess_exec(*command, stderr=subprocess.DEVNULL)
+        assert await killed.wait() == -signal.SIGKILL
+    (left,) = workplaces.copies(place.home)
+    async with open_driver(settings(place), place.home, Admission(ALLOWED)) as driver:
+        await driver.cleanup()
+        assert not left.exists()
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6, 7])
+async def test_an_exit_code_of_githubs_runner_is_a_sentence(place: Stage, code: int):
+    installed(place, "2.336.0", f"exit {code}")
+    async with open_driver(settings(place), place.home, Admission(ALLOWED)) as driver:
+        await driver.prepare(claim())
+        finished = await driver.run("r", jit_config())
+    meaning = exitcodes.sentence("bin/Runner.Listener", code)
+    assert meaning
+    assert finished.outcome is Outcome.FAILED
+    assert f"ended with exit code {code} ({meaning})" in finished.detail
+
+
+def test_the_exit_codes_of_another_program_are_its_own():
+    assert exitcodes.sentence("/opt/other-runner", 7) is None
+    assert exitcodes.sentence("bin/Runner.Listener", 100) is None
+
+
+async def test_githubs_runner_tells_a_refused_version_apart(place: Stage):
+    installed(place, "2.336.0")
+    async with open_driver(settings(place), place.home, Admission(ALLOWED)) as driver:
+        await driver.prepare(claim())
+        await driver.run("r", jit_config())
+    assert "ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1" in place.trace("env")
