@@ -143,12 +143,14 @@ class Stage:
         once: bool = False,
         token_in_environment: bool = False,
         ready: bool = True,
+        release: str | None = None,
     ) -> Program:
         """Start an executor; it has parked once this returns, unless nobody waits for that."""
         self._executors += 1
         name = f"executor-{self._executors}"
         config = self.directory / f"{name}.toml"
-        config.write_text(self._runner(jit, template))
+        installed = f'[runner]\nrelease = "{release}"\n'
+        config.write_text(self._runner(jit, template) if release is None else installed)
         log = self.directory / "logs" / f"{name}.log"
         token = self.directory / "secrets" / "executor-token"
         arguments = [

@@ -81,14 +81,15 @@ def _registration_token(request: Asked) -> Response[Any]:
 
 def _downloads(request: Asked) -> Response[Any]:
     world = world_of(request)
-    return answer([_application(world, architecture) for architecture in archives.ARCHITECTURES])
+    wrong = world.mischief.for_download("wrong_checksum") is not None
+    return answer([_application(world, one, wrong=wrong) for one in archives.ARCHITECTURES])
 
 
-def _application(world: World, architecture: str) -> Json:
+def _application(world: World, architecture: str, *, wrong: bool) -> Json:
     version = world.newest_release
     filename = archives.filename(architecture, version)
     content = archives.archive(architecture, version, world.settings.runner_archive_bytes)
-    if world.mischief.for_download("wrong_checksum"):
+    if wrong:
         content += b"of another file"
     return {
         "os": "linux",
