@@ -270,18 +270,33 @@ async def test_who_does_not_wait_is_told_that_another_one_installs(
 
 
 @asynccontextmanager
-async def serving(body: bytes) -> AsyncIterator[str]:
-    """A host that answers everything with the same bytes."""
+async def serving(
+    body: bytes, *, etag: str = "", broken: int = 0, asked: list[bytes] | None = None
+) -> AsyncIterator[str]:
+    """A host that answers everything with the same bytes; the first answers stop half-way."""
+    seen: list[bytes] = [] if asked is None else asked
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nETag: {etag}\r\n\r\n"
+        whole = len(seen) > broken
+        writer.write(head.encode() + (body if whole else body[: len(body) // 2]))
         await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/it.tar.gz"
+
+
+@pytest.mark.parametrize(("etag", "resumed"), [('"strong"', True), ('W/"weak"', False)])
+async def test_only_a_strong_etag_proves_that_two_parts_are_of_one_file(
+    github: Simulator, releases: Path, etag: str, resumed: bool
+):
+    asked: list[bytes] = []
+    async with serving(content(), etag=etag, broken=1, asked=asked) as url:
+        await install(releases, offers(github, url=url), patience=QUICK)
+    assert [b"\r\nIf-Range:" in request for request in asked] == [False, resumed]
 
 
 @pytest.mark.parametrize(

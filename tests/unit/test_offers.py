@@ -1,5 +1,6 @@
 """What machines are told to install: asked of GitHub once, wherever the App is installed."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -37,8 +38,7 @@ async def test_before_the_first_job_any_repository_will_do(engine: Engine, offer
 
 async def test_any_number_of_machines_cost_one_call_in_ten_minutes(engine: Engine, offers: Offers):
     await engine.ledger.record([queued_job(1)])
-    for _ in range(50):
-        await offers.newest()
+    await asyncio.gather(*(offers.newest() for _ in range(50)))
     engine.clock.advance(KEPT_FOR.total_seconds())
     await offers.newest()
     assert engine.github.verbs("offers") == ["offers", "offers"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -208,3 +209,17 @@ async def test_githubs_runner_tells_a_refused_version_apart(place: Stage):
         await driver.prepare(claim())
         await driver.run("r", jit_config())
     assert "ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1" in place.trace("env")
+
+
+@pytest.mark.root
+async def test_a_copy_belongs_to_the_jobs_user_with_all_that_is_in_it(place: Stage):
+    if os.geteuid() != 0:
+        pytest.skip("needs root, because it runs jobs as another user")
+    installed(place, "2.336.0")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    async with open_driver(
+        settings(place, run_as="nobody"), place.home, Admission(ALLOWED)
+    ) as driver:
+        await driver.prepare(claim())
+        (copy,) = workplaces.left(place.home)
+        assert {path.lstat().st_uid for path in [copy, *copy.rglob("*")]} == {nobody}

@@ -1,7 +1,7 @@
 """Stock: the next job's own copy of an installed release, made before a job waits for it.
 
-At most one copy of a slot exists at a time: this one, or that of the job. Until a job needs it, it
-belongs to the executor's user and is closed to all others.
+At most one copy of a slot exists at a time: this one, or that of the job. Until a job needs it, its
+directory belongs to the executor's user and is closed to all others.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Stock:
             await self._refilled()
         ready = self._taken()
         assert ready is not None, "a copy that could not be made raised"  # noqa: S101 - see below
-        return await workplaces.handed_over(ready, self._account)
+        return workplaces.handed_over(ready, self._account)
 
     def strays(self) -> list[Path]:
         """Copies of a crashed predecessor, and such as could not be finished."""
@@ -65,7 +65,7 @@ class Stock:
         self._own = workplaces.new_copy(self._home)
         try:
             with cache.held(self._releases, self._release) as directory:
-                await workplaces.fill(self._own, directory)
+                await workplaces.fill(self._own, directory, self._account)
                 self._version = directory.name
         except BaseException:
             self._own = None

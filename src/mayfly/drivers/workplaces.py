@@ -17,8 +17,8 @@ _COPIED = "copy-"
 async def fresh(home: Path, account: Account, template: Path | None) -> Path:
     """A new directory that belongs to `account`, with a copy of `template` in it."""
     place = new_copy(home)
-    await fill(place, template)
-    return await handed_over(place, account)
+    await fill(place, template, account)
+    return handed_over(place, account)
 
 
 def new_copy(home: Path) -> Path:
@@ -26,20 +26,24 @@ def new_copy(home: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=_COPIED, dir=home))
 
 
-async def fill(copy: Path, template: Path | None) -> None:
-    """Put what `template` holds there, and a directory for temporary files."""
+async def fill(copy: Path, template: Path | None, account: Account) -> None:
+    """Put what `template` holds there, and a directory for temporary files, all of `account`.
+
+    Not the directory itself: until it is handed over nobody else can reach what is in it.
+    """
     if template is not None:
         await _copy(template, copy)
-    _close(copy)
+    inside = _closed(copy)
+    if account.other:
+        await _done("chown", "-hR", f"{account.uid}:{account.gid}", "--", *inside)
 
 
-async def handed_over(copy: Path, account: Account) -> Path:
+def handed_over(copy: Path, account: Account) -> Path:
     """The copy as the fresh directory of a job, which belongs to `account`."""
-    place = _named_as_work(copy)
+    place = copy.rename(copy.with_name(_PREFIX + copy.name.removeprefix(_COPIED)))
     if account.other:
         check_reachable(place, account)
-        # The directory itself last: until then nobody else can reach what root writes into it.
-        await _done("chown", "-hR", f"{account.uid}:{account.gid}", "--", str(place))
+        os.chown(place, account.uid, account.gid)
     return place
 
 
@@ -84,13 +88,11 @@ def kill_strays(place: Path, account: Account) -> int:
     return len(strays)
 
 
-def _close(copy: Path) -> None:
-    copy.chmod(0o700)  # cp gives it the template's own mode
+def _closed(copy: Path) -> list[str]:
+    """What is in it; cp has given it the template's own mode."""
+    copy.chmod(0o700)
     (copy / "tmp").mkdir(exist_ok=True)
-
-
-def _named_as_work(copy: Path) -> Path:
-    return copy.rename(copy.with_name(_PREFIX + copy.name.removeprefix(_COPIED)))
+    return [str(path) for path in copy.iterdir()]
 
 
 async def _copy(template: Path, place: Path) -> None:

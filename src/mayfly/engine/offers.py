@@ -1,5 +1,6 @@
 """Offers: what GitHub offers for download, for machines, which hold no key to ask with."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -25,17 +26,19 @@ class Offers:
         self._clock = clock
         self._known: Sequence[Offer] = ()
         self._known_until: datetime | None = None
+        self._asking = asyncio.Lock()
 
     async def newest(self) -> Sequence[Offer]:
         """The newest release for each kind of machine. NotFound when there is nowhere to ask."""
-        now = self._clock.now()
-        if self._known_until is None or now >= self._known_until:
-            self._known = await self._asked()
-            self._known_until = now + KEPT_FOR
-            if version := newest_of(self._known):
-                # The days until older versions are refused are counted from now on.
-                await self._ledger.offered(version)
-        return self._known
+        async with self._asking:
+            now = self._clock.now()
+            if self._known_until is None or now >= self._known_until:
+                self._known = await self._asked()
+                self._known_until = now + KEPT_FOR
+                if version := newest_of(self._known):
+                    # The days until older versions are refused are counted from now on.
+                    await self._ledger.offered(version)
+            return self._known
 
     async def _asked(self) -> list[Offer]:
         refusal: GitHubRefused | None = None
