@@ -1,6 +1,8 @@
 # Every target sets up .venv by itself; `make` alone prints what there is.
 PYTHON ?= python3
 JOBS   ?= 30000
+STORE  ?= sqlite
+BUS    ?= sql
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -12,8 +14,11 @@ CORE   := $(VENV)/.core
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(CORE) ## run 8 workflow jobs end to end against a simulated GitHub, on this machine
-	$(BIN)/mayfly demo
+# What a backend needs beside the core; the defaults need nothing.
+EXTRAS := $(sort $(patsubst servicebus,azure,$(filter postgres rabbitmq servicebus,$(STORE) $(BUS))))
+
+demo: $(EXTRAS:%=$(VENV)/.extra-%) $(CORE) ## run 8 jobs end to end against a simulated GitHub; BUS=rabbitmq STORE=postgres for real servers
+	$(BIN)/mayfly demo --store '$(STORE)' --bus '$(BUS)'
 
 serve: $(CORE) ## run the control plane with ./mayfly.toml
 	$(BIN)/mayfly serve
@@ -47,6 +52,11 @@ $(CORE): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) with what the program needs"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.extra-%: $(CORE)
+	@echo "adding what $* needs to $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
 $(STAMP): $(CORE) tests/servers/install

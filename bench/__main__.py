@@ -1,10 +1,15 @@
-"""`make bench`, or `python -m bench webhooks latency starts`."""
+"""`make bench`, or `python -m bench webhooks latency starts drivers`."""
 
 import argparse
 
-from bench import latency, machines, starts, webhooks
+from bench import drivers, latency, machines, starts, webhooks
 
-PARTS = {"webhooks": webhooks.measure, "latency": latency.measure, "starts": starts.measure}
+PARTS = {
+    "webhooks": webhooks.measure,
+    "latency": latency.measure,
+    "starts": starts.measure,
+    "drivers": drivers.measure,
+}
 
 
 def main() -> None:

@@ -2,15 +2,29 @@
 
 import pytest
 
-from tests.suites import OUTCOMES, table
+from tests.fakes.escapes import table as escapes
+from tests.suites import outcome, table
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Printed where the reports come together, also when workers ran the tests."""
-    told = [("error", "failed"), *((word, word) for word in OUTCOMES)]
+    told = [("error", "failed"), *((word, word) for word in ("passed", "failed", "skipped"))]
     stats = terminalreporter.stats
-    ended = [(report.nodeid, word) for key, word in told for report in stats.get(key, ())]
+    ended = [
+        (report.nodeid, outcome(word, report.longrepr))
+        for key, word in told
+        for report in stats.get(key, ())
+    ]
     if lines := list(table(ended)):
         terminalreporter.section("contract suites by backend")
         for line in lines:
+            terminalreporter.write_line(line)
+    told_by = [
+        dict(report.user_properties)
+        for word in ("passed", "failed")
+        for report in stats.get(word, ())
+    ]
+    if attacks := {each["attacked"]: each["succeeded"] for each in told_by if "attacked" in each}:
+        terminalreporter.section("what a hostile job can do, by driver")
+        for line in escapes(attacks):
             terminalreporter.write_line(line)

@@ -4,17 +4,28 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-SUITES = {"bus": "bus", "ledger": "ledger", "access_rules": "access rules"}
+SUITES = {"bus": "bus", "ledger": "ledger", "access_rules": "access rules", "drivers": "drivers"}
 """The beginning of a file's name to what its tests are about."""
 BACKENDS = (
     *("memory", "sql", "sqlite", "postgres", "cosmos"),
     *("rabbitmq", "servicebus", "remote"),
+    *("process", "sandbox", "command"),
 )
-OUTCOMES = ("passed", "failed", "skipped")
+NOT_APPLICABLE = "not applicable"
+"""How the reason of a test begins that makes no sense for its backend."""
+OUTCOMES = ("passed", "failed", "skipped", NOT_APPLICABLE)
 
 _TEST = re.compile(
     rf"tests/contract/test_({'|'.join(SUITES)})\w*\.py::\w+\[({'|'.join(BACKENDS)})[-\]]"
 )
+
+
+def outcome(word: str, told: object) -> str:
+    """How a test ended, by pytest's word and what it has been told of it."""
+    reason = told[2] if isinstance(told, tuple) else ""
+    return (
+        NOT_APPLICABLE if str(reason).removeprefix("Skipped: ").startswith(NOT_APPLICABLE) else word
+    )
 
 
 def table(ended: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -31,6 +42,10 @@ def table(ended: Iterable[tuple[str, str]]) -> Iterator[str]:
         if match := _TEST.match(node):
             counts[SUITES[match[1]], match[2]][outcome] += 1
     if counts:
-        yield f"{'suite':14}{'backend':12}" + "".join(f"{word:>9}" for word in OUTCOMES)
+        yield f"{'suite':14}{'backend':12}" + "".join(
+            f"{word:>{len(word) + 3}}" for word in OUTCOMES
+        )
     for (suite, backend), count in sorted(counts.items()):
-        yield f"{suite:14}{backend:12}" + "".join(f"{count[word]:9}" for word in OUTCOMES)
+        yield f"{suite:14}{backend:12}" + "".join(
+            f"{count[word]:{len(word) + 3}}" for word in OUTCOMES
+        )

@@ -1,17 +1,17 @@
 """Every seam of Mayfly on one page; the docstrings are the contract the contract suites check."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from mayfly.model.access import AccessRule, Scope
 from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
-from mayfly.model.deadlines import Deadlines
 from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.demand import DemandGroup
+from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
-from mayfly.model.protocol import ClaimOrder, Granted, Order, Outcome
+from mayfly.model.launches import Launch, Launched, LaunchId, Ticket
+from mayfly.model.protocol import AttendOrder, ClaimOrder, Granted, Order, Outcome
 from mayfly.model.releases import Offer, Release, Version
 from mayfly.model.repositories import Repository, Runs
 from mayfly.model.requests import Dead, Message, Waiting
@@ -95,7 +95,7 @@ class AccessRules(Protocol):
         backend says: a second or a few. Transient when it would have to be more."""
 
     async def rules(self) -> list[AccessRule]:
-        """All rules, sorted."""
+        """All rules as they are now, sorted; who is asked from then on is no further behind."""
 
     async def grant(self, rule: AccessRule) -> None:
         """Idempotent. Permanent when mayfly.toml declares it already."""
@@ -118,7 +118,7 @@ class Ledger(Protocol):
         """Other decisions about jobs, applied to those still queued. Idempotent."""
 
     async def claim(self, order: ClaimOrder, maximum: int, per_owner: int | None) -> Claim | None:
-        """A claim by fair share, or None when nothing is needed (R3). Same key, same claim."""
+        """By fair share, or None: nothing to do for this machine (R3). Same key, same claim."""
 
     async def minting(self, claim: ClaimId, boot: str, prefix: str) -> Mint:
         """Record the next generation's name before GitHub is called (R4.1); may re-bind (R14).
@@ -128,6 +128,10 @@ class Ledger(Protocol):
 
     async def registered(self, claim: ClaimId, generation: int, github_id: int) -> None:
         """GitHub has minted (R4.4). StaleClaim when another generation or state came first."""
+
+    async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
+        """GitHub has not minted yet, and is asked again: said of the claim. After 2 min it fails
+        if another installation's jobs wait for its slot, and its group waits."""
 
     async def refused(self, claim: ClaimId, sentence: str) -> Changes:
         """GitHub refused to mint: the claim failed, and its group waits before the next try."""
@@ -141,9 +145,17 @@ class Ledger(Protocol):
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         """A job of this run began on the claim's runner (R9). StaleClaim as above. Idempotent."""
 
+    async def attend(self, pool: str, order: AttendOrder) -> Executor:
+        """Heard of an executor; what it shall do is in it."""
+
+    async def command(self, told: Command, choice: Choice, reason: str) -> list[Standing]:
+        """Tell executors; which. No claim is made afterwards for one that is to make none."""
+
+    async def executors(self, pool: str | None = None) -> list[Standing]: ...
+    async def told(self) -> list[Executor]: ...
+
     async def overdue(self, claim: ClaimId) -> Changes:
-        """What its state's deadline asks for, if that is over: a claim that is not prepared is
-        lost (R5), an idle one extended or replaced (R7), an unknown job disowned (R9)."""
+        """What its state's deadline asks for, if that is over (R5, R7, R9)."""
 
     async def checked(self, job: JobKey, answer: WorkflowJob | None) -> Changes:
         """What GitHub said when asked about a job; twice None closes it as gone (R10)."""
@@ -176,8 +188,7 @@ class Ledger(Protocol):
         """The group's failures are forgotten: it may have runners again at once. Idempotent."""
 
     async def revived(self, installation: InstallationId) -> Changes:
-        """What GitHub refused there may work now: its groups' failures are forgotten, and names
-        that could not be asked about are due."""
+        """GitHub may answer there again: failures are forgotten, names not asked about are due."""
 
     async def forget(self, limit: int) -> int:
         """Delete what was completed longer ago than it is kept; how many rows (R17)."""
@@ -313,38 +324,20 @@ class Driver(Protocol):
         """Nothing is left, neither of this claim nor of a crashed predecessor. Idempotent."""
 
 
-class OpenBus(Protocol):
-    """`open_bus` of a bus backend: the bus lives as long as the context.
+class Launcher(Protocol):
+    """Starts executors of elastic pools on some platform, and ends those that have nothing to do.
 
-    InvalidSettings when it can never work: a wrong address, credential or permission.
+    Level-triggered: the ledger knows which launches it wants, the platform which ones there are.
+    Transient when the platform is away, slows us down or has no room left (its quota), Permanent
+    when a person has to act; both with the sentence for that person.
     """
 
-    def __call__(
-        self, url: str, clock: Clock, subjects: Sequence[str]
-    ) -> AbstractAsyncContextManager[OperableBus]: ...
+    async def start(self, launch: Launch, ticket: Ticket) -> None:
+        """Accepted by the platform; its executor may need minutes to speak. Idempotent by the
+        launch's id, also when an earlier answer got lost after the platform had accepted."""
 
+    async def launched(self, pool: str) -> list[Launched]:
+        """What the platform has of a pool, executors that ended lately included, by id."""
 
-class DeclareBus(Protocol):
-    """`declare` of a bus backend: make what `subjects` need on the server. Idempotent."""
-
-    async def __call__(self, url: str, subjects: Sequence[str]) -> list[str]:
-        """What there is now, a line each."""
-
-
-class OpenStore(Protocol):
-    """`open_store` of a store backend: ledger and access rules live as long as the context."""
-
-    def __call__(
-        self, url: str, clock: Clock, deadlines: Deadlines
-    ) -> AbstractAsyncContextManager[tuple[Ledger, AccessRules]]: ...
-
-
-class OpenAccessRules(Protocol):
-    """`open_access_rules` of a backend that keeps them alone, apart from the ledger.
-
-    InvalidSettings when it will not have us; an account that does not answer is none.
-    """
-
-    def __call__(
-        self, url: str, clock: Clock, *, database: str, key: str | None
-    ) -> AbstractAsyncContextManager[AccessRules]: ...
+    async def stop(self, pool: str, launch: LaunchId) -> None:
+        """End one. Idempotent; without effect for one the platform does not know."""

@@ -5,7 +5,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -20,6 +20,7 @@ from mayfly.model.access import Admitted, Decision, Reason
 from mayfly.model.changes import PoolUse
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import GitHubRefused, RateLimited, RefusalKind, Transient
+from mayfly.model.executors import Standing
 from mayfly.model.runners import LIVE, ClaimState
 
 
@@ -57,6 +58,7 @@ class Correction(StrEnum):
     CLAIM_LOST = "claim_lost"
     CLAIM_RELIEVED = "claim_relieved"
     CLAIM_OVERDUE = "claim_overdue"
+    RUNNER_UNSERVED = "runner_unserved"
     RUNNER_DELETED = "runner_deleted"
     REGISTRATION_ABANDONED = "registration_abandoned"
     ORPHAN_DELETED = "orphan_deleted"
@@ -148,6 +150,10 @@ class Telemetry:
         """An authentic delivery changed nothing."""
         self._delivery_ignored.labels(reason.value).inc()
 
+    def job_misplaced(self, pool: str) -> None:
+        """GitHub gave one of the pool's runners to a job that was refused."""
+        self._job_misplaced.labels(pool).inc()
+
     def github_refused(self, error: GitHubRefused | Transient) -> None:
         """GitHub said no, or did not answer."""
         self._github_refused.labels(_kind_of(error)).inc()
@@ -156,15 +162,24 @@ class Telemetry:
         """`share` tells, at each scrape, the part of GitHub's hour that is left, 0 to 1."""
         self._budget_remaining.set_function(share)
 
-    def pools_seen(self, uses: Mapping[str, PoolUse], stalled: Iterable[DemandGroup]) -> None:
+    def pools_seen(
+        self,
+        uses: Mapping[str, PoolUse],
+        stalled: Iterable[DemandGroup],
+        executors: Sequence[Standing],
+    ) -> None:
         """The ledger's totals, read just before a scrape."""
         stalls = [group.pool for group in stalled]
+        serving = [one.executor.pool for one in executors if one.serves]
+        broken = [one.executor.pool for one in executors if one.executor.broken]
         for name in self._pools:
             use = uses.get(name, PoolUse(used=0, queued=0, open=0))
             self._pool_used.labels(name).set(use.used)
             self._pool_queued.labels(name).set(use.queued)
             self._pool_open.labels(name).set(use.open)
             self._pool_stalled.labels(name).set(stalls.count(name))
+            self._pool_serving.labels(name).set(serving.count(name))
+            self._pool_broken.labels(name).set(broken.count(name))
 
     def versions_seen(self, days: Mapping[str, float]) -> None:
         """The days GitHub's runner on some machine of each pool will still do; others: unknown."""
@@ -192,6 +207,11 @@ class Telemetry:
         self._job_waited = self._histogram(
             "mayfly_job_waited_seconds",
             "How long a workflow job waited for its runner: queued at GitHub until in progress.",
+        )
+        self._job_misplaced = self._counter(
+            "mayfly_job_misplaced_total",
+            "Refused jobs to which GitHub gave a runner of the pool.",
+            {"pool": self._pools},
         )
         self._runner_online = self._histogram(
             "mayfly_runner_onlined_seconds",
@@ -265,12 +285,22 @@ class Telemetry:
         self._pool_stalled = self._gauge(
             "mayfly_pool_stalled_groups", "Demand groups that are tried once an hour only."
         )
+        self._pool_serving = self._gauge(
+            "mayfly_pool_serving_executors", "Executors that speak and are in service."
+        )
+        self._pool_broken = self._gauge(
+            "mayfly_pool_broken_executors",
+            "Machines out of service because they could not prepare three times in a row.",
+        )
         self._version_days_left = self._gauge(
             "mayfly_runner_version_days_left",
             "Days until GitHub gives a runner of the oldest version in a pool no jobs any more.",
         )
         self.versions_seen({})
-        self._of_pools = (self._pool_used, self._pool_queued, self._pool_open, self._pool_stalled)
+        self._of_pools = (
+            *(self._pool_used, self._pool_queued, self._pool_open, self._pool_stalled),
+            *(self._pool_serving, self._pool_broken),
+        )
 
     def _counter(self, name: str, text: str, values: Mapping[str, Iterable[str]]) -> Counter:
         ((label, members),) = values.items()

@@ -137,17 +137,20 @@ async def test_another_process_grant_and_revocation_are_seen_within_a_second(tmp
 
 
 class SlowReader:
-    """A database whose answers arrive when a test lets them."""
+    """A database whose first answers arrive when a test lets them."""
 
-    def __init__(self, database: databases.Database) -> None:
+    def __init__(self, database: databases.Database, slow: int = 1000) -> None:
         self._database = database
+        self._slow = slow
         self.read_already = asyncio.Event()
         self.arrive = asyncio.Event()
 
     async def read(self, step: Callable[[Connection], T]) -> T:
         answer = await self._database.read(step)
         self.read_already.set()
-        await self.arrive.wait()
+        self._slow -= 1
+        if self._slow >= 0:
+            await self.arrive.wait()
         return answer
 
     async def write(self, step: Callable[[Connection], T]) -> T:
@@ -164,3 +167,17 @@ async def test_a_grant_is_seen_at_once_although_an_older_look_is_under_way(tmp_p
         slow.arrive.set()
         assert await older is None
         assert await rules.find("octo", "hello", "linux") == OWNER
+
+
+async def test_a_look_that_was_overtaken_does_not_bring_older_rules_back(tmp_path: Path):
+    async with open_database(f"sqlite:///{tmp_path}/mayfly.db") as database, asyncio.timeout(10):
+        slow: Any = SlowReader(database, slow=1)
+        clock = ManualClock()
+        here, there = SqlAccessRules(slow, clock), SqlAccessRules(database, clock)
+        older = asyncio.create_task(here.rules())
+        await slow.read_already.wait()
+        await there.grant(OWNER)
+        assert await here.rules() == [OWNER]
+        slow.arrive.set()
+        assert await older == []
+        assert await here.find("octo", "hello", "linux") == OWNER

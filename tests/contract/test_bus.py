@@ -1,17 +1,20 @@
 """ports.Bus: what every bus promises."""
 
 import asyncio
+import gc
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import pytest
 
-from mayfly.model.errors import Permanent
+from mayfly.model.errors import Permanent, Transient
 from mayfly.model.requests import (
     LARGEST_DELIVERIES,
     LARGEST_MESSAGE,
@@ -20,8 +23,12 @@ from mayfly.model.requests import (
     encoded,
 )
 from mayfly.ports import Bus, Lease
-from tests.fakes.buses import BUSES, SUBJECTS, OpenedBus
+from tests.fakes.buses import BUSES, RESTARTED, SUBJECTS, NotApplicable, OpenedBus
 from tests.fakes.clocks import ManualClock
+from tests.fakes.consumer import HELD, Place
+from tests.suites import NOT_APPLICABLE
+
+T = TypeVar("T")
 
 NOT_WAITING = timedelta(0)
 SOON = timedelta(seconds=1)
@@ -29,6 +36,9 @@ SOON = timedelta(seconds=1)
 LONG = timedelta(minutes=1)
 LEASE_SECONDS = 30
 DAY = 24 * 3600
+ROOT = Path(__file__).parents[2]
+LEFT_SOCKETS = "ignore:unclosed:ResourceWarning"
+"""azure-servicebus leaves the socket of a broken connection to the garbage collector."""
 LINUX = RunnerRequest(pool="linux")
 ARM = RunnerRequest(pool="arm64")
 
@@ -37,6 +47,30 @@ ARM = RunnerRequest(pool="arm64")
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedBus]:
     async with BUSES[request.param](tmp_path) as bus:
         yield bus
+
+
+@pytest.fixture(params=RESTARTED)
+async def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedBus]:
+    """As `opened`, for a test that ends what keeps the messages."""
+    async with RESTARTED[request.param](tmp_path) as bus:
+        yield bus
+
+
+def able(ability: T | NotApplicable) -> T:
+    """Ends the test where there is no such thing; tests/suites.py counts it apart."""
+    if isinstance(ability, NotApplicable):
+        pytest.skip(f"{NOT_APPLICABLE}: {ability.reason}")
+    return ability
+
+
+async def in_the_end(verb: Callable[[], Awaitable[T]]) -> T:
+    """What it answers once the bus is there again."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await verb()
+            except Transient:
+                await asyncio.sleep(0.05)
 
 
 async def taken(bus: Bus, subject: str = "linux") -> str:
@@ -315,6 +349,66 @@ async def test_publishing_for_a_subject_nobody_declared_is_never_a_silent_drop(
     else:
         await opened.bus.publish([stray])
         assert await opened.bus.depth(stray.subject) == 1
+
+
+async def test_what_a_killed_consumer_held_comes_back(opened: OpenedBus):
+    backend, url = able(opened.consumer)
+    await opened.bus.publish([LINUX])
+    consumer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.fakes.consumer"),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert consumer.stdin is not None
+        assert consumer.stdout is not None
+        place = Place(backend=backend, url=url, now=opened.clock.now())
+        consumer.stdin.write(msgspec.json.encode(place) + b"\n")
+        assert await consumer.stdout.readline() == HELD
+        assert await opened.bus.lease("linux", NOT_WAITING) is None, "the consumer holds it"
+    finally:
+        consumer.kill()
+        await consumer.wait()
+    opened.passes(LEASE_SECONDS)
+    lease = await opened.bus.lease("linux", LONG)
+    assert lease is not None
+    assert lease.message == LINUX
+
+
+@pytest.mark.filterwarnings(LEFT_SOCKETS)
+async def test_what_was_published_outlives_a_restart_of_what_keeps_it(lasting: OpenedBus):
+    restart = able(lasting.restart)
+    await lasting.bus.publish([LINUX] * 3)
+    bus = await restart()
+    for _ in range(3):
+        lease = await in_the_end(lambda: bus.lease("linux", LONG))
+        assert lease is not None
+        await bus.complete(lease.id)
+    assert await in_the_end(lambda: bus.lease("linux", NOT_WAITING)) is None
+    gc.collect()
+
+
+@pytest.mark.filterwarnings(LEFT_SOCKETS)
+async def test_what_is_published_during_a_reconnect_is_refused_or_there(opened: OpenedBus):
+    wire, bus = able(opened.wire), opened.bus
+    await bus.publish([LINUX])
+    underway = [asyncio.create_task(bus.publish([LINUX])) for _ in range(5)]
+    await settled(underway[0])
+    await wire.cut()
+    ends = await asyncio.gather(*underway, return_exceptions=True)
+    assert all(end is None or isinstance(end, Transient) for end in ends), ends
+    with pytest.raises(Transient):
+        await bus.publish([LINUX])
+    late = asyncio.create_task(in_the_end(lambda: bus.publish([LINUX])))
+    await settled(late)
+    await wire.mend()
+    await late
+    for _ in range(1 + ends.count(None) + 1):
+        lease = await in_the_end(lambda: bus.lease("linux", LONG))
+        assert lease is not None
+        await bus.complete(lease.id)
+    gc.collect()
 
 
 PUBLISH_AND_DIE = """

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -73,47 +72,6 @@ async def parked(bus: OperableBus, many: int) -> AsyncIterator[list[asyncio.Task
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-LEASE_AND_HANG = """
-import asyncio, sys
-from datetime import timedelta
-from mayfly.bus.servicebus import open_bus
-from mayfly.engine.clock import SystemClock
-
-async def main():
-    async with open_bus(sys.argv[1], SystemClock(), ["linux"]) as bus:
-        assert await bus.lease("linux", timedelta(seconds=20))
-        print("leased", flush=True)
-        await asyncio.sleep(600)
-
-asyncio.run(main())
-"""
-
-
-async def test_what_a_killed_consumer_held_comes_back(service: ServiceBusStandIn, bus: OperableBus):
-    await bus.publish([LINUX])
-    consumer = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LEASE_AND_HANG, service.url(), stdout=asyncio.subprocess.PIPE
-    )
-    assert consumer.stdout is not None
-    assert await consumer.stdout.readline() == b"leased\n"
-    consumer.kill()
-    await consumer.wait()
-    assert await bus.lease("linux", AT_ONCE) is None, "its lock goes on without it"
-    service.advance(LEASE_SECONDS)
-    await leased(bus)
-
-
-async def test_what_was_published_is_leased_after_a_restart_of_the_service(
-    service: ServiceBusStandIn, bus: OperableBus
-):
-    await bus.publish([LINUX])
-    await service.stop()
-    await service.start()
-    assert await bus.depth("linux") == 1
-    await bus.complete((await leased(bus, LONG)).id)
-    assert await bus.depth("linux") == 0
 
 
 async def test_a_lease_is_completed_over_another_connection_than_it_came_by(
@@ -204,6 +162,24 @@ async def test_the_service_would_have_dropped_one_with_a_known_id(
         for _ in range(2):
             await sender.send_messages(ServiceBusMessage(b"{}", subject="linux", message_id="1"))
     assert await bus.depth("linux") == 1
+
+
+async def test_more_dead_letters_than_a_page_are_listed_and_requeued(
+    service: ServiceBusStandIn, bus: OperableBus
+):
+    topic = service.namespace.topic("mayfly")
+    assert topic is not None
+    await bus.publish([LINUX] * 120)
+    queue = topic.subscriptions["linux"].queue
+    assert queue.dead is not None
+    for message in (old := queue.messages[:5]):
+        message.enqueued_at -= timedelta(days=8)
+    queue.dead.messages, queue.messages = queue.messages, []
+    assert len(await bus.dead("linux", 1000)) == 120 - len(old)
+    assert len(await bus.dead("linux", 102)) == 102
+    assert await bus.requeue("linux") == 120 - len(old)
+    assert await bus.depth("linux") == 120 - len(old)
+    assert queue.dead.messages == []
 
 
 async def test_a_thousand_doorbells_are_counted(bus: OperableBus):

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 from azure.servicebus.aio.management import ServiceBusAdministrationClient
 
-from mayfly.bus.servicebus import declare
-from mayfly.bus.servicebus_topics import made
+from mayfly.bus.servicebus import declare, elsewhere
+from mayfly.bus.servicebus_topics import made, unmade
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
 from tests.servers.servicebus.administration import (
     Administration,
@@ -52,6 +52,37 @@ async def test_topic_subscription_and_rule_are_made(administration: Administrati
     assert "MaxDeliveryCount>10<" in entries["mayfly/subscriptions/linux"]
     assert "DefaultMessageTimeToLive>P7D<" in entries["mayfly/subscriptions/linux"]
     assert "Label>linux<" in entries["mayfly/subscriptions/linux/rules/subject"]
+
+
+async def test_a_topic_is_removed_with_all_that_is_in_it_and_no_other(
+    administration: Administration,
+):
+    async with client(administration) as namespace:
+        for topic in ("mayfly", "mayfly_demo_1"):
+            await made(namespace, topic, ["linux"])
+        for _ in range(2):
+            await unmade(namespace, "mayfly_demo_1")
+        assert {entry.partition("/")[0] for entry in administration.entries} == {"mayfly"}
+        administration.refuses_with = 401
+        with pytest.raises(Permanent, match="Data Owner"):
+            await unmade(namespace, "mayfly")
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("sb://ns.example.net/mayfly", "sb://ns.example.net/own"),
+        (f"Endpoint=sb://ns.example.net/;{KEY}", f"Endpoint=sb://ns.example.net/;{KEY};own"),
+        (
+            f"Endpoint=sb://ns.example.net;{KEY};EntityPath=a",
+            f"Endpoint=sb://ns.example.net;{KEY};own",
+        ),
+    ],
+)
+def test_another_topic_of_a_namespace_is_named_without_its_key(url: str, other: str):
+    there = elsewhere(url, "own")
+    assert there.url == other.replace(";own", ";EntityPath=own")
+    assert there.shown == "topic own of Service Bus at ns.example.net"
 
 
 async def test_what_is_there_stays_and_is_said(administration: Administration):

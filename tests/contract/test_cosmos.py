@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from secrets import token_hex
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,7 +15,13 @@ from structlog.testing import capture_logs
 from mayfly.model.access import AccessRule
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
 from mayfly.ports import AccessRules
-from mayfly.store.cosmos import ASK_AGAIN, FRESH, LONGEST, open_access_rules
+from mayfly.store.cosmos import (
+    ASK_AGAIN,
+    FRESH,
+    LONGEST,
+    CosmosAccessRules,
+    open_access_rules,
+)
 from tests.fakes.answers import answering
 from tests.fakes.backends import opened_cosmos
 from tests.fakes.clocks import ManualClock
@@ -144,7 +152,9 @@ async def test_without_the_database_nobody_is_allowed_and_that_is_said_once(acco
                 assert await rules.find("octo", "hello", "linux") is None
             assert not await rules.revoke(OWNER)
     assert [one["event"] for one in said] == ["container.missing"] * 2
-    assert "container AllowOwner in database nowhere" in said[0]["reason"]
+    reasons = " ".join(sorted(one["reason"] for one in said))
+    for container in ("AllowOwner", "AllowRepository"):
+        assert f"container {container} in database nowhere" in reasons
 
 
 async def test_a_grant_into_a_missing_container_says_how_to_make_it(account: Cosmos):
@@ -204,6 +214,47 @@ async def test_a_control_plane_starts_although_the_account_is_away():
                 with pytest.raises(Transient, match="cannot be reached"):
                     await ask
     assert [one["event"] for one in said] == ["rules.unread"]
+
+
+class SlowAccount:
+    """Answers when a test lets it."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.asked = 0
+
+    async def query(self, container: str, _: str) -> list[dict[str, str]]:
+        self.asked += 1
+        await self.may_answer.wait()
+        return [{"owner": "octo", "label": "linux"}] if container == "AllowOwner" else []
+
+
+async def test_nobody_waits_long_for_an_account_that_is_slow():
+    account, clock = SlowAccount(), ManualClock()
+    slow: Any = account
+    wait = timedelta(seconds=1)
+    rules = CosmosAccessRules(slow, clock, wait)
+
+    async def ask() -> AccessRule | None:
+        return await rules.find("octo", "hello", "linux")
+
+    began = time.monotonic()
+    answers = await asyncio.gather(*(ask() for _ in range(50)), return_exceptions=True)
+    assert time.monotonic() - began < 2 * wait.total_seconds()
+    assert all(isinstance(one, Transient) for one in answers)
+    async with asyncio.timeout(wait.total_seconds() / 2):
+        with pytest.raises(Transient, match="were not read within 1 s"):
+            await ask()
+    assert account.asked == 2, "once in each container"
+    account.may_answer.set()
+    assert len(await rules.rules()) == 1
+    account.may_answer.clear()
+    clock.advance(LONGEST.total_seconds())
+    assert await ask() is not None, "by what was read before"
+    async with asyncio.timeout(wait.total_seconds() / 2):
+        assert await ask() is not None
+    assert account.asked == 6
+    await rules.close()
 
 
 # Answers that are refusals

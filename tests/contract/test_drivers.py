@@ -1,17 +1,19 @@
 """What every driver promises, run over the entry points `mayfly.drivers`."""
 
 import asyncio
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import entry_points
-from typing import Any
+from functools import partial
 
 import pytest
 
-from mayfly.drivers.jitconfig import JitDelivery
 from mayfly.model.errors import MayflyError
 from mayfly.model.protocol import Outcome
 from mayfly.ports import Driver
+from tests.fakes.driven import DRIVERS, executor, machine, opened
 from tests.fakes.runner_programs import (
     ALLOWED,
     REFUSED,
@@ -20,47 +22,42 @@ from tests.fakes.runner_programs import (
     alive,
     claim,
     jit_config,
+    outside,
     processes_with,
     stage,
     until,
 )
+from tests.servers.absent import absent
 
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 
-# How each driver is told to run a shell script with a few variables, and to be quick about it.
-SETTINGS: dict[str, Callable[[Any, str, dict[str, str]], Any]] = {
-    "process": lambda module, program, environment: module.Settings(
-        command=(program,),
-        jit=JitDelivery.STDIN,
-        environment=environment,
-        grace_seconds=0.5,
-        guard_seconds=0.3,
-        refused_seconds=0.3,
-    ),
+SEEN_BY_THE_NEXT = {
+    "command": set(),
+    "process": {"/tmp", "/dev/shm", "network"},
+    "sandbox": set(),
 }
+"""What of a job its successor finds; a fresh directory is not a machine of its own."""
 
 
 @pytest.fixture
-def place() -> Iterator[Stage]:
-    with stage() as made:
+def place(driver_name: str) -> Iterator[Stage]:
+    with stage() as made, machine(driver_name, made):
         yield made
 
 
-@pytest.fixture(params=sorted(entry_points(group="mayfly.drivers")), ids=lambda entry: entry.name)
-def open_driver(request: pytest.FixtureRequest, place: Stage) -> Open:
-    module = request.param.load()
+@pytest.fixture(params=DRIVERS)
+def driver_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name == "command" and "guarded" in request.keywords:
+        pytest.skip("a board has no way to the job-start guard; the heartbeat stops a refused job")
+    if name != "process" and shutil.which("bwrap") is None:
+        absent("bubblewrap is not installed; tests/servers/install does it")
+    return name
 
-    def opened(
-        script: str, admission: Admission | None = None, **environment: str
-    ) -> AbstractAsyncContextManager[Driver]:
-        variables = {"TRACES": str(place.traces), "THEN": "exit 0"} | environment
-        settings = SETTINGS[request.param.name](module, place.program(script), variables)
-        driver: AbstractAsyncContextManager[Driver] = module.open_driver(
-            settings, place.home, admission or Admission(None)
-        )
-        return driver
 
-    return opened
+@pytest.fixture
+def open_driver(driver_name: str, place: Stage) -> Open:
+    return partial(opened, driver_name, place)
 
 
 def nothing_left(place: Stage) -> bool:
@@ -84,13 +81,12 @@ async def test_a_runner_that_fails_before_a_job_says_why(open_driver: Open):
 
 async def test_one_driver_serves_one_claim_after_another(open_driver: Open, place: Stage):
     async with open_driver("probes") as driver:
-        seen = []
         for name in ("c1", "c2"):
             await driver.prepare(claim(name=name))
             assert (await driver.run(name, jit_config())).outcome is Outcome.DONE
             await driver.cleanup()
-            seen.append(place.trace("pwd"))
-    assert seen[0] != seen[1]
+            assert place.trace("stdin") == jit_config()
+            (place.traces / "stdin").unlink()
 
 
 async def test_the_config_is_in_no_argument_and_no_environment(open_driver: Open, place: Stage):
@@ -111,10 +107,31 @@ async def test_cancelling_stops_the_runner(open_driver: Open, place: Stage, scri
         await driver.prepare(claim())
         running = asyncio.create_task(driver.run("r", jit_config()))
         pid = int(await place.traced("pid"))
+        # A runaway is another process before we can look it up.
+        found = 0 if script == "runaway" else outside(pid, str(place.traces))
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert not alive(pid)
+        assert not alive(found)
+        assert processes_with(str(place.traces)) == []
+
+
+async def test_a_run_that_takes_too_long_is_over_with_all_it_started(
+    open_driver: Open, place: Stage
+):
+    async with open_driver("daemons", THEN="exec sleep 300") as driver:
+        await driver.prepare(claim())
+
+        async def limited() -> None:
+            async with asyncio.timeout(30) as limit:
+                running = asyncio.create_task(driver.run("r", jit_config()))
+                for number in (1, 2, 3):
+                    await place.traced(f"daemon.{number}")
+                limit.reschedule(asyncio.get_running_loop().time())
+                await running
+
+        with pytest.raises(TimeoutError):
+            await limited()
         assert processes_with(str(place.traces)) == []
 
 
@@ -125,10 +142,10 @@ async def test_daemons_end_with_the_runner(open_driver: Open, place: Stage, then
         running = asyncio.create_task(driver.run("r", jit_config()))
         daemons = [int(await place.traced(f"daemon.{number}")) for number in (1, 2, 3)]
         if then != "exit 0":
-            assert all(alive(pid) for pid in daemons)
+            assert all(alive(outside(pid, str(place.traces))) for pid in daemons)
             running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        assert not any(alive(pid) for pid in daemons)
+        assert processes_with(str(place.traces)) == []
 
 
 @pytest.mark.parametrize("script", ["litters", "deep"])
@@ -158,12 +175,90 @@ async def test_leaving_the_context_cleans_up(open_driver: Open, place: Stage):
     assert nothing_left(place)
 
 
+async def test_nothing_is_left_of_a_killed_executor(
+    driver_name: str, open_driver: Open, place: Stage
+):
+    with executor(driver_name, place, "stubborn") as killed:
+        pid = outside(int(await place.traced("pid")), str(place.traces))
+        killed.kill()
+    async with open_driver("ends") as driver:
+        await driver.cleanup()
+        assert not alive(pid)
+        assert nothing_left(place)
+        await driver.prepare(claim())
+        assert (await driver.run("r", jit_config())).outcome is Outcome.DONE
+
+
+async def test_a_job_finds_nothing_of_the_one_before(
+    driver_name: str, open_driver: Open, place: Stage
+):
+    mark = place.home.parents[1].name
+    async with open_driver("neighbours", MARK=mark) as driver:
+        for _ in range(2):
+            await driver.prepare(claim())
+            assert (await driver.run("r", jit_config())).exit_code == 0
+            await driver.cleanup()
+    found = set(place.trace("found").split())
+    if place.trace("network") == os.readlink("/proc/self/ns/net"):  # noqa: PTH115 - Path's blocks no less
+        found.add("network")
+    for left in (f"/tmp/left-{mark}", f"/dev/shm/left-{mark}"):
+        if left.rpartition("/")[0] in found:
+            os.unlink(left)  # noqa: PTH108 - as above
+    assert found == SEEN_BY_THE_NEXT[driver_name]
+
+
+async def test_a_job_that_fills_its_disk_is_the_only_one_to_suffer(
+    driver_name: str, open_driver: Open, place: Stage
+):
+    if driver_name == "process":  # it limits no disk, so the machine's own has to be full
+        if os.geteuid() != 0:
+            pytest.skip("needs root, to mount a small disk")
+        subprocess.run(  # noqa: ASYNC221 - short, and nothing else runs in this test
+            ["mount", "-t", "tmpfs", "-o", "size=8m,mode=711", "tmpfs", place.home], check=True
+        )
+    try:
+        async with open_driver("fills") as driver:
+            for _ in range(2):
+                await driver.prepare(claim())
+                assert (await driver.run("r", jit_config())).exit_code == 0
+                assert "No space left" in place.trace("said")
+                await driver.cleanup()
+                assert nothing_left(place)
+    finally:
+        if driver_name == "process":
+            subprocess.run(["umount", place.home], check=True)  # noqa: ASYNC221 - as above
+
+
+async def test_a_fork_bomb_stays_within_its_limits(
+    driver_name: str, open_driver: Open, place: Stage
+):
+    if driver_name in {"command", "process"}:
+        pytest.skip("this driver limits nothing; a bomb would be the board's or the machine's")
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to limit by cgroups")
+    async with open_driver("bomb") as driver:
+        await driver.prepare(claim())
+        running = asyncio.create_task(driver.run("r", jit_config()))
+        most = 0
+        async with asyncio.timeout(20):
+            while most < 50:
+                most = max(most, len(processes_with(str(place.traces))))
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert most <= 64
+        assert processes_with(str(place.traces)) == []
+        await driver.cleanup()
+        assert nothing_left(place)
+
+
 async def test_running_without_preparing_is_an_error_with_a_sentence(open_driver: Open):
     async with open_driver("ends") as driver:
         with pytest.raises(MayflyError, match="not prepared"):
             await driver.run("r", jit_config())
 
 
+@pytest.mark.guarded
 async def test_an_admitted_job_runs(open_driver: Open, place: Stage):
     admission = Admission(ALLOWED)
     async with open_driver("job", admission, THEN="exit 4") as driver:
@@ -174,6 +269,7 @@ async def test_an_admitted_job_runs(open_driver: Open, place: Stage):
     assert (finished.outcome, finished.exit_code) == (Outcome.DONE, 4), "a job had begun"
 
 
+@pytest.mark.guarded
 async def test_a_refused_job_fails_before_its_first_step(open_driver: Open, place: Stage):
     async with open_driver("job", Admission(REFUSED)) as driver:
         await driver.prepare(claim(guard=True))
@@ -184,6 +280,7 @@ async def test_a_refused_job_fails_before_its_first_step(open_driver: Open, plac
     assert (finished.outcome, "refused" in finished.detail) == (Outcome.DONE, True)
 
 
+@pytest.mark.guarded
 async def test_no_answer_means_no(open_driver: Open, place: Stage):
     async with open_driver("job", Admission(None)) as driver:
         await driver.prepare(claim(guard=True))
@@ -192,6 +289,7 @@ async def test_no_answer_means_no(open_driver: Open, place: Stage):
     assert "did not answer" in place.trace("said")
 
 
+@pytest.mark.guarded
 async def test_a_name_that_is_none_is_refused_unasked(open_driver: Open, place: Stage):
     admission = Admission(ALLOWED)
     async with open_driver("job", admission, REPO="octo/demo$(id) 77 2\nallowed") as driver:
@@ -201,6 +299,7 @@ async def test_a_name_that_is_none_is_refused_unasked(open_driver: Open, place: 
     assert admission.questions == []
 
 
+@pytest.mark.guarded
 async def test_a_runner_that_goes_on_with_a_refused_job_is_stopped(open_driver: Open, place: Stage):
     async with open_driver("job", Admission(REFUSED), THEN="exec sleep 300") as driver:
         await driver.prepare(claim(guard=True))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from mayfly.model.changes import Changes
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import GroupId, InstallationId
@@ -16,6 +17,7 @@ from tests.fakes.factories import (
     claimed,
     completed_job,
     minting_claim,
+    now_of,
     order,
     queued_job,
     registered_claim,
@@ -27,11 +29,15 @@ LONGEST_PAUSE = 600
 
 
 async def fails(store: OpenedStore, machine: str = "m1", times: int = 1) -> None:
-    """A machine takes a claim and cannot prepare it, so often in a row."""
+    """A machine takes a claim, prepares it and cannot start its runner, so often in a row."""
     for _ in range(times):
         await store.passes(LONGEST_PAUSE)
-        made = await claimed(store.ledger, machine)
-        await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "no disk")
+        await fails_now(store, machine)
+
+
+async def fails_now(store: OpenedStore, machine: str, detail: str = "no disk") -> Changes:
+    mint = await registered_claim(store.ledger, machine)
+    return await store.ledger.finish(mint.claim.id, mint.claim.boot, Outcome.FAILED, detail)
 
 
 async def asks(store: OpenedStore, machine: str = "m1") -> Claim | None:
@@ -64,8 +70,7 @@ async def test_a_machine_pauses_from_its_second_failure_on_ever_longer_up_to_10_
     await store.ledger.record([queued_job(number, owner=f"o{number}") for number in range(2, 11)])
     pauses = [0, 20, 40, 80, 160, 320, 600, 600]
     for pause in pauses:
-        made = await claimed(store.ledger, "broken")
-        await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "no disk")
+        await fails_now(store, "broken")
         if pause:
             await store.passes(pause - 1)
             assert await asks(store, "broken") is None
@@ -121,15 +126,13 @@ async def test_a_stalled_group_says_why_and_is_told_once(store: OpenedStore):
     await store.ledger.record([queued_job(1)])
     await fails(store, "m1", 4)
     await store.passes(LONGEST_PAUSE)
-    made = await claimed(store.ledger, "m2")
-    changes = await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "no disk")
+    changes = await fails_now(store, "m2")
     group = await group_of(store)
     assert [found.trouble for found in changes.stalled] == [group.trouble]
     assert group.trouble == "no disk (machine m2)"
     assert await store.ledger.stalled(10) == [group]
     await store.passes(HOUR)
-    made = await claimed(store.ledger, "m1")
-    changes = await store.ledger.finish(made.id, made.boot, Outcome.FAILED, "still no disk")
+    changes = await fails_now(store, "m1", "still no disk")
     assert changes.stalled == []
     assert [found.trouble for found in await store.ledger.stalled(10)] == [
         "still no disk (machine m1)"
@@ -239,6 +242,69 @@ async def test_a_claim_that_was_withdrawn_lost_or_stopped_is_no_failure(store: O
     assert (await group_of(store)).fails == 0
     await store.ledger.record([queued_job(2)])
     assert await asks(store) is not None
+
+
+async def test_waiting_for_github_in_vain_is_no_failure(store: OpenedStore):
+    await store.ledger.record([queued_job(1)])
+    for _ in range(5):
+        mint = await minting_claim(store.ledger, "m1")
+        late = "no runner was registered within 900 s"
+        await store.ledger.finish(mint.claim.id, mint.claim.boot, Outcome.FAILED, late)
+        await store.ledger.saw(mint.name, Sighting.GONE)
+    assert (await group_of(store)).fails == 0
+    assert await asks(store, "m1") is not None
+
+
+async def in_vain(store: OpenedStore, minutes: int = 2) -> Claim:
+    """A claim for whose runner GitHub has been asked so long without an answer."""
+    mint = await minting_claim(store.ledger, "m1")
+    for _ in range(minutes):
+        assert not (await store.ledger.delayed(mint.claim.id, "no answer")).ended
+        await store.passes(60)
+        mint = await store.ledger.minting(mint.claim.id, mint.claim.boot, "mayfly")
+    return mint.claim
+
+
+async def test_a_claim_in_vain_gives_way_to_another_owners_job_and_its_group_waits(
+    store: OpenedStore,
+):
+    await store.ledger.record([queued_job(1, age=9)])
+    await store.ledger.record([queued_job(2, owner="mona", installation=8)])
+    claim = await in_vain(store)
+    changes = await store.ledger.delayed(claim.id, "no answer")
+    assert [(one.state, one.detail) for one in changes.ended] == [(ClaimState.FAILED, "no answer")]
+    await store.ledger.finish(claim.id, claim.boot, Outcome.STOPPED, "")
+    made = await asks(store)
+    assert made is not None
+    assert made.owner == "mona"
+    assert await asks(store, "m2") is None
+    await store.passes(300)
+    assert await asks(store, "m2") is not None
+
+
+@pytest.mark.parametrize("theirs", [None, 7, "elsewhere"])
+async def test_a_claim_in_vain_goes_on_where_nobody_else_could_be_served(
+    store: OpenedStore, theirs: int | str | None
+):
+    await store.ledger.record([queued_job(1, age=9)])
+    if theirs == 7:
+        await store.ledger.record([queued_job(2, repository="world")])
+    elif theirs:
+        other = queued_job(2, owner="mona", installation=8, labels=("self-hosted", "arm64"))
+        await store.ledger.record([other])
+    claim = await in_vain(store, minutes=10)
+    assert not (await store.ledger.delayed(claim.id, "no answer")).ended
+    assert (await now_of(store.ledger, claim.id)).detail == "no answer"
+
+
+async def test_the_patience_begins_anew_with_each_registration(store: OpenedStore):
+    await store.ledger.record([queued_job(1, age=9)])
+    await store.ledger.record([queued_job(2, owner="mona", installation=8)])
+    claim = await in_vain(store)
+    await store.ledger.registered(claim.id, claim.generation, 4711)
+    again = await store.ledger.minting(claim.id, claim.boot, "mayfly")
+    assert not (await store.ledger.delayed(again.claim.id, "no answer")).ended
+    assert (await now_of(store.ledger, claim.id)).detail == "no answer"
 
 
 async def test_a_predecessor_that_died_is_no_failure(store: OpenedStore):
@@ -353,6 +419,15 @@ async def test_retry_opens_a_stalled_group_at_once_and_rings(store: OpenedStore)
     assert (await group_of(store)).fails == 0
     for machine in ("m3", "m4", "m5", "m6"):
         assert await asks(store, machine) is not None
+
+
+async def test_retry_ends_the_pause_of_the_machine_that_failed(store: OpenedStore):
+    await store.ledger.record([queued_job(1)])
+    await fails(store, "m1", 5)
+    group = await group_of(store)
+    assert group.stalled
+    await store.ledger.retry(group.id)
+    assert await asks(store, "m1") is not None, "the pool's only machine was repaired"
 
 
 async def test_retry_ends_the_wait_after_a_refusal(store: OpenedStore):

@@ -282,6 +282,17 @@ async def test_a_queued_job_github_calls_waiting_counts_again_when_it_is_queued(
     assert await store.ledger.ahead(queued_job(2)) == 1
 
 
+async def test_a_delivery_of_a_job_that_does_not_count_has_github_asked_at_once(
+    store: OpenedStore,
+):
+    await store.ledger.record([queued_job(1)])
+    await store.ledger.checked(ONE, waiting_job(1, asked=True))
+    assert (await store.ledger.due(10)).checks == []
+    await store.ledger.record([queued_job(1)])
+    assert [job.key for job in (await store.ledger.due(10)).checks] == [ONE]
+    assert (await store.use()).open == 0
+
+
 async def test_a_job_that_does_not_count_is_no_reason_for_a_claim(store: OpenedStore):
     await store.ledger.record([queued_job(1), queued_job(2, age=9)])
     await store.ledger.checked(queued_job(2).key, waiting_job(2, asked=True))
@@ -389,6 +400,17 @@ async def test_a_delivery_of_a_job_that_was_gone_makes_github_be_asked_and_count
     await store.ledger.record([queued_job(1)])
     assert await store.use() == (0, 0, 0)
     assert [job.key for job in (await store.ledger.due(10)).checks] == [ONE]
+
+
+async def test_a_queued_job_moves_to_the_group_of_the_app_that_was_installed_anew(
+    store: OpenedStore,
+):
+    await store.ledger.record([queued_job(1)])
+    await store.ledger.record([queued_job(1, installation=8, asked=True)])
+    assert await store.use() == (0, 1, 1)
+    made = await claimed(store.ledger)
+    assert made.group == queued_job(1, installation=8).group
+    assert (await store.use()).open == 0
 
 
 async def test_running_jobs_are_asked_about_although_thousands_are_queued(store: OpenedStore):

@@ -140,6 +140,19 @@ async def test_a_name_with_a_job_at_work_is_looked_at_again_after_a_minute(store
 # GitHub cannot be asked
 
 
+async def test_an_answer_about_one_name_ends_the_pauses_of_the_others(store: OpenedStore):
+    first = await half_ended_claim(store)
+    await store.ledger.record([queued_job(2)])
+    second = await registered_claim(store.ledger, "m2")
+    await store.ledger.finish(second.claim.id, second.claim.boot, Outcome.FAILED, "")
+    for name in (first.name, second.name):
+        await unreachable_for(store, name, 2 * HOUR)
+        await store.ledger.saw(name, Sighting.UNREACHABLE)
+    assert await next_look(store, second.name) > 50 * MINUTE
+    await store.ledger.saw(first.name, Sighting.GONE)
+    assert await next_look(store, second.name) == 0
+
+
 async def test_the_pauses_between_the_looks_grow_to_an_hour(store: OpenedStore):
     mint = await half_ended_claim(store)
     pauses = []
@@ -318,6 +331,20 @@ async def test_it_keeps_its_runner(store: OpenedStore, at_work: bool):
     await store.passes(2 * MINUTE)
     await store.ledger.lose(mint.claim.id)
     assert await store.due_looks() == [mint.name], "until it is silent again"
+
+
+async def test_one_negative_from_while_it_was_silent_keeps_no_name_off_the_worklist(
+    store: OpenedStore,
+):
+    await store.ledger.record([queued_job(1)])
+    first = await minting_claim(store.ledger)
+    await store.passes(2 * MINUTE)
+    await store.ledger.lose(first.claim.id)
+    await store.ledger.saw(first.name, Sighting.NOT_FOUND)
+    await store.ledger.heartbeat(first.claim.id, first.claim.boot)
+    await store.ledger.minting(first.claim.id, first.claim.boot, PREFIX)
+    await store.ledger.finish(first.claim.id, first.claim.boot, Outcome.FAILED, "")
+    assert first.name in await store.due_looks()
 
 
 async def test_a_mint_that_was_given_up_is_looked_at_all_the_same(store: OpenedStore):

@@ -9,17 +9,23 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from mayfly.database import open_database, postgres
-from mayfly.database.addresses import path_of
+from mayfly.database import open_database, postgres, rights
+from mayfly.database.addresses import parsed, path_of
+from mayfly.database.leadership import Leadership
 from mayfly.database.postgres import Database
+from mayfly.database.servers import Server
 from mayfly.engine.clock import SystemClock
+from mayfly.engine.reconciler import ASK_AGAIN_SECONDS
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import InvalidSettings, MayflyError, Transient
+from mayfly.model.findings import Verdict
 from mayfly.ports import Ledger
+from mayfly.store.examinations import examine
 from mayfly.store.sql import open_store
 from tests.fakes.backends import on_postgres
 from tests.fakes.factories import queued_job
@@ -171,7 +177,18 @@ async def test_every_wait_of_a_writer_is_bounded(database: Database):
         names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
         return [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names]
 
-    assert await database.write(settings) == ["10s", "5s", "15s"]
+    assert await database.write(settings) == ["10s", "5s", "5s"]
+
+
+async def test_a_session_that_the_server_has_just_ended_is_a_transient(database: Database):
+    def step(connection: Connection) -> None:
+        put("a", connection)
+        raise asyncpg.InternalClientError("cannot switch to state 15; another is in progress")
+
+    with pytest.raises(Transient, match=r"cannot switch to state 15.*; nothing was changed$"):
+        await database.write(step)
+    assert await database.read(count) == 0
+    await database.write(partial(put, "a"))
 
 
 async def test_a_lock_held_too_long_is_a_transient_that_says_what_happened(database: Database):
@@ -264,6 +281,13 @@ async def test_processes_that_start_at_once_migrate_an_empty_database_once():
     await shared().drop(url)
 
 
+async def test_a_newer_version_s_database_is_refused(url: str):
+    rows_of(url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(InvalidSettings, match="is of a newer Mayfly"):
+        async with open_database(url):
+            pass
+
+
 async def test_a_user_without_the_right_to_create_opens_what_another_has_migrated(url: str):
     rows_of(
         url,
@@ -275,6 +299,84 @@ async def test_a_user_without_the_right_to_create_opens_what_another_has_migrate
         await database.write(partial(put, "a"))
         assert await database.read(count) == 1
     rows_of(url, "DROP OWNED BY worker", "DROP ROLE worker")
+
+
+# A server that says no
+
+
+@pytest.fixture
+async def worker(url: str) -> AsyncIterator[str]:
+    """The same database for a user who owns nothing in it."""
+    name = f"worker_{url.rpartition('/')[2]}"
+    tables = f"ALL TABLES IN SCHEMA public TO {name}"
+    rows_of(url, f"CREATE ROLE {name} LOGIN", f"GRANT {', '.join(rights.NEEDED)} ON {tables}")
+    yield url.replace("mayfly@", f"{name}@")
+    rows_of(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def user_of(url: str) -> str:
+    return url.partition("://")[2].partition("@")[0]
+
+
+async def test_a_right_that_was_taken_is_named_and_works_again_once_it_is_given(
+    url: str, worker: str, capsys: pytest.CaptureFixture[str]
+):
+    user = user_of(worker)
+    async with open_store(worker, SystemClock(), Deadlines()) as (ledger, _):
+        await ledger.record([queued_job(1)])
+        rows_of(url, f"REVOKE INSERT, DELETE ON job FROM {user}")
+        for _ in range(3):
+            with pytest.raises(Transient) as refused:
+                await ledger.record([queued_job(2)])
+        told = f"user {user} lacks the right INSERT, DELETE on table job: its owner gives it: GRANT"
+        assert told in str(refused.value)
+        assert capsys.readouterr().out.count("database.refused") == 1
+        assert (await ledger.pools())["linux"].queued == 1, "what may be read is read"
+        rows_of(url, f"GRANT INSERT, DELETE ON job TO {user}")
+        await ledger.record([queued_job(2)])
+        assert (await ledger.pools())["linux"].queued == 2
+
+
+@pytest.mark.parametrize(
+    ("taken", "given"),
+    [
+        ("ALTER ROLE {user} NOLOGIN", "ALTER ROLE {user} LOGIN"),
+        (
+            "REVOKE CONNECT ON DATABASE {name} FROM PUBLIC",
+            "GRANT CONNECT ON DATABASE {name} TO {user}",
+        ),
+        ("ALTER TABLE job RENAME TO gone", "ALTER TABLE gone RENAME TO job"),
+        (
+            "ALTER DATABASE {name} SET default_transaction_read_only = on",
+            "ALTER DATABASE {name} RESET default_transaction_read_only",
+        ),
+    ],
+)
+async def test_who_is_kept_out_goes_on_once_let_in_again(
+    url: str, worker: str, taken: str, given: str
+):
+    names = {"user": user_of(worker), "name": url.rpartition("/")[2]}
+    ended = (
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{names['user']}'"
+    )
+    async with open_store(worker, SystemClock(), Deadlines()) as (ledger, _):
+        await ledger.record([queued_job(1)])
+        rows_of(url, taken.format(**names), ended)
+        for _ in range(2):
+            with pytest.raises(Transient, match=r"^the database .* nothing was changed$"):
+                await ledger.record([queued_job(2)])
+        rows_of(url, "SET default_transaction_read_only = off", given.format(**names))
+        await ledger.record([queued_job(2)])
+
+
+async def test_the_doctor_names_the_right_that_lacks(url: str, worker: str):
+    rows_of(url, f"REVOKE UPDATE ON grp FROM {user_of(worker)}")
+    found = [one async for one in examine(worker, SystemClock().now(), TURN)]
+    (wrong,) = [one for one in found if one.verdict is Verdict.WRONG]
+    assert wrong.check == "rights"
+    assert "lacks the right UPDATE on table grp; its owner gives it: GRANT UPDATE ON grp TO" in (
+        wrong.sentence
+    )
 
 
 # A server that goes away
@@ -348,11 +450,16 @@ import asyncio, sys
 from datetime import timedelta
 from mayfly.engine.clock import SystemClock
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.errors import Transient
 from mayfly.store.sql import open_store
 async def main():
     async with open_store(sys.argv[1], SystemClock(), Deadlines()) as (ledger, _):
-        print(await ledger.tick("theirs", timedelta(seconds=20)), flush=True)
-        await asyncio.sleep(1000)
+        while True:
+            try:
+                print(await ledger.tick("theirs", timedelta(seconds=20)), flush=True)
+            except Transient:
+                print("lost", flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
 asyncio.run(main())
 """
 
@@ -363,8 +470,9 @@ async def leads(ledger: Ledger) -> bool:
 
 async def leader(url: str) -> asyncio.subprocess.Process:
     """Another process, which leads."""
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LEAD, url, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", LEAD, url, stdin=pipe, stdout=pipe
     )
     assert process.stdout is not None
     async with asyncio.timeout(DEADLINE):
@@ -381,6 +489,39 @@ async def test_a_killed_leader_is_followed_as_soon_as_another_asks(url: str):
         await until_true(lambda: leads(ledger), 15)
         print(f"followed {time.monotonic() - began:.2f} s after SIGKILL")
         await process.wait()
+
+
+async def test_a_leader_that_stands_still_is_followed_and_knows_when_it_goes_on(url: str):
+    async with open_store(url, SystemClock(), Deadlines()) as (ledger, _):
+        process = await leader(url)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        began = time.monotonic()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            await until_true(lambda: leads(ledger), 15 - ASK_AGAIN_SECONDS)
+            print(f"followed {time.monotonic() - began:.2f} s after SIGSTOP")
+            process.send_signal(signal.SIGCONT)
+            process.stdin.write(b"\n")
+            async with asyncio.timeout(DEADLINE):
+                assert await process.stdout.readline() in {b"None\n", b"lost\n"}
+            assert await leads(ledger)
+        finally:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_leader_between_two_turns_keeps_the_lead(url: str):
+    connect = Server(parsed(url)).connect
+    ours, theirs = (Leadership(connect, hangs=timedelta(seconds=0.2)) for _ in range(2))
+    try:
+        assert await ours.held(TURN)
+        with pytest.raises(TimeoutError):
+            await until_true(lambda: theirs.held(TURN), 1)
+        assert await ours.held(TURN)
+    finally:
+        await ours.close()
+        await theirs.close()
 
 
 async def test_a_leader_that_hangs_loses_the_lead_when_it_has_not_asked_for_three_periods(

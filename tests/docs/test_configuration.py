@@ -2,18 +2,22 @@
 
 import json
 from enum import Enum
+from importlib.metadata import entry_points
 from typing import Any
 
 import msgspec
 import pytest
 
 from mayfly.cli import executing, settings
-from mayfly.drivers import process
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Pool
 from mayfly.web.tokens import Token
 from tests.docs.pages import reference, rows, sections
 
+DRIVERS: dict[str, type[msgspec.Struct]] = {
+    f"`[runner]` of the driver {entry.name}": entry.load().Settings
+    for entry in sorted(entry_points(group="mayfly.drivers"))
+}
 TABLES: dict[str, type[msgspec.Struct]] = {
     "Top level": settings.File,
     "`[server]`": settings.Server,
@@ -27,10 +31,10 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "`[[tokens]]`": Token,
     "`[deadlines]`": Deadlines,
     "`[log]`": settings.Log,
-    "`[runner]`": process.Settings,
     "`[executor]`": executing.Tuning,
+    **DRIVERS,
 }
-OF_EXECUTORS = (process.Settings, executing.Tuning)
+OF_EXECUTORS = (*DRIVERS.values(), executing.Tuning)
 
 
 @pytest.mark.parametrize("heading", TABLES)

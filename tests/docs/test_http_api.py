@@ -4,9 +4,19 @@ import re
 
 import pytest
 
-from mayfly.web import access_api, bus_api, executor_api, operator_api, probes, problems, reflector
+from mayfly.web import (
+    access_api,
+    bus_api,
+    executor_api,
+    executors_api,
+    operator_api,
+    probes,
+    problems,
+    reflector,
+)
 from tests.docs.pages import ROOT, reference, rows, sections
 
+OPERATORS = (operator_api, access_api, bus_api, executors_api)
 SECTIONS = sections(reference("http-api.md"))
 
 
@@ -29,7 +39,7 @@ def _routes(*routers) -> set[str]:
     [
         ("GitHub", {f"POST {reflector.PATH}"}),
         ("Executors", _routes(executor_api.routes(_open))),
-        ("Operators", _routes(*(api.routes(_open) for api in (operator_api, access_api, bus_api)))),
+        ("Operators", _routes(*(api.routes(_open) for api in OPERATORS))),
         ("Machines", _routes(probes.routes(_open)) | {"GET /healthz", "HEAD /healthz"}),
     ],
 )
@@ -51,7 +61,7 @@ def test_the_prefix_of_a_type_is_the_documented_one():
 
 
 def test_every_module_with_routes_is_looked_at():
-    looked_at = {access_api, bus_api, executor_api, operator_api, probes}
+    looked_at = {*OPERATORS, executor_api, probes}
     names = {module.__name__.rpartition(".")[2] for module in looked_at}
     found = (ROOT / "src" / "mayfly" / "web").glob("*.py")
     assert {path.stem for path in found if "def routes(" in path.read_text()} == names

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from mayfly.cli.backends import backend
 from mayfly.cli.environment import path_hook
 from mayfly.cli.executing import File as ExecutorFile
 from mayfly.cli.main import app
 from mayfly.cli.settings import File
-from mayfly.drivers import process
 from mayfly.model.pools import checked
 from tests.docs.pages import (
     DECISIONS,
@@ -100,8 +100,9 @@ def test_a_toml_block_is_toml_and_a_whole_file_is_accepted(block):
         file = msgspec.toml.decode(block.text, type=File, dec_hook=path_hook)
         checked(file.pools, file.labels.convention)
     if block.text.startswith("# executor.toml"):
-        runner = msgspec.toml.decode(block.text, type=ExecutorFile, dec_hook=path_hook).runner
-        msgspec.convert(runner, process.Settings, dec_hook=path_hook)
+        ours = msgspec.toml.decode(block.text, type=ExecutorFile, dec_hook=path_hook)
+        settings = backend("drivers", ours.executor.driver).Settings
+        msgspec.convert(ours.runner, settings, dec_hook=path_hook)
 
 
 def test_whole_files_are_among_the_toml_blocks():

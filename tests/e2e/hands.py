@@ -74,7 +74,7 @@ async def hands(stage: Stage, number: int) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            shutdown.drain.set()
+            shutdown.end("the test")
             await asyncio.gather(*tasks)
 
 

@@ -27,6 +27,7 @@ from tests.e2e.programs import Program, Ran, command, until
 
 PRIVATE_KEY, PUBLIC_KEY = generate_app_key()
 TOLD_TO_STOP = 42
+SANDBOXED = 'read_only = ["{program}", "{python}"]\nlimits_required = false\nprocesses = 200\n'
 LINUX = ("self-hosted", "linux")
 
 
@@ -140,6 +141,7 @@ class Stage:
         state: str = "state",
         template: Path | None = None,
         jit: str = "stdin",
+        driver: str = "process",
         once: bool = False,
         token_in_environment: bool = False,
         ready: bool = True,
@@ -149,8 +151,11 @@ class Stage:
         self._executors += 1
         name = f"executor-{self._executors}"
         config = self.directory / f"{name}.toml"
-        installed = f'[runner]\nrelease = "{release}"\n'
-        config.write_text(self._runner(jit, template) if release is None else installed)
+        config.write_text(
+            self._runner(jit, template, driver)
+            if release is None
+            else self._installed(release, driver)
+        )
         log = self.directory / "logs" / f"{name}.log"
         token = self.directory / "secrets" / "executor-token"
         arguments = [
@@ -293,13 +298,24 @@ class Stage:
         for program in self.programs:
             print(f"--- {program.name}", *program.lines()[-40:], sep="\n")
 
-    def _runner(self, jit: str, template: Path | None) -> str:
-        words = [interpreter(), str(self._program)]
+    def _runner(self, jit: str, template: Path | None, driver: str) -> str:
+        words, sandboxed = [interpreter(), str(self._program)], driver == "sandbox"
         words += ["--jitconfig-stdin"] if jit == "stdin" else []
         return (
             f'[runner]\ncommand = {msgspec.json.encode(words).decode()}\njit = "{jit}"\n'
-            "grace_seconds = 3\n" + (f'template = "{template}"\n' if template else "")
+            "grace_seconds = 3\n"
+            + (f'template = "{template}"\n' if template else "")
+            + (
+                SANDBOXED.format(program=self._program, python=Path(words[0]).parents[1])
+                if sandboxed
+                else ""
+            )
+            + f'[executor]\ndriver = "{driver}"\n'
         )
+
+    def _installed(self, release: str, driver: str) -> str:
+        sandboxed = "limits_required = false\nprocesses = 200\n" if driver == "sandbox" else ""
+        return f'[runner]\nrelease = "{release}"\n{sandboxed}[executor]\ndriver = "{driver}"\n'
 
     async def _started(
         self, name: str, log: Path, *arguments: str, environment: Mapping[str, str] | None = None

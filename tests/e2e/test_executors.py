@@ -1,6 +1,7 @@
 """Executors that crash, are told to stop, or get no answer: no job is lost, nothing stays."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -9,6 +10,7 @@ from mayfly.simulator import ApiRule, Faults
 from tests.e2e.programs import arguments_of, until
 from tests.e2e.stage import TOLD_TO_STOP, Stage
 from tests.e2e.templates import slow_template
+from tests.servers.absent import absent
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -142,3 +144,18 @@ async def test_an_executor_for_one_job_ends_with_0_after_it(stage: Stage):
     assert await executor.ended() == 0
     done = [stage.simulator.job(each)["status"] for each in (job, other)]
     assert done == ["completed", "queued"]
+
+
+async def test_a_job_runs_in_a_sandbox_when_the_executors_file_says_so(stage: Stage):
+    if shutil.which("bwrap") is None:
+        absent("bubblewrap is not installed; tests/servers/install does it")
+    repository = stage.repository()
+    executor = await stage.executor(driver="sandbox")
+    job = stage.dispatch(repository, "uname -n; pwd; ls / | tr '\\n' ' '")
+    await stage.ends(job)
+    executor.send(signal.SIGTERM)
+    assert await executor.ended() == TOLD_TO_STOP
+    name, work, root = stage.simulator.log(job)
+    assert name == "mayfly"
+    assert work.startswith("/home/runner/")
+    assert "root" not in root.split(), "the machine has this directory, the sandbox has not"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mayfly.simulator import Faults
 from mayfly.simulator.faults import DownloadRule
 from tests.e2e.programs import Ran, command
 from tests.e2e.stage import Stage
+from tests.servers.absent import absent
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
@@ -67,6 +69,16 @@ async def test_a_job_runs_what_was_installed_and_the_executor_keeps_it_current(s
         ("2.336.0", True),
         ("2.335.0", False),
     ]
+
+
+async def test_a_job_in_a_sandbox_runs_what_was_installed(stage: Stage):
+    if shutil.which("bwrap") is None:
+        absent("bubblewrap is not installed; tests/servers/install does it")
+    assert (await install(stage, "sandboxed")).code == 0
+    executor = await stage.executor(state="sandboxed", release="newest", driver="sandbox")
+    job = stage.dispatch(stage.repository())
+    await stage.ends(job)
+    await executor.logged("claim.finished")
 
 
 async def test_offline_what_is_installed_goes_on_working(stage: Stage):

@@ -1,7 +1,9 @@
 """Settings that cannot be used: exit code 2, one sentence, nothing started."""
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -173,6 +175,14 @@ async def test_serve_says_the_same_and_starts_nothing(place: Path):
     assert_one_sentence(await check(place, ("serve",)), "mayfly config example")
 
 
+async def test_serve_does_not_begin_on_a_newer_version_s_database(place: Path):
+    with closing(sqlite3.connect(place / "mayfly.sqlite")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('9999')")
+    answer = await check(place, ("serve",))
+    assert_one_sentence(answer, "the database is of a newer Mayfly (schema 9999; this one knows")
+
+
 async def test_an_executor_without_what_it_needs_says_so(place: Path):
     executor = ("executor", "--pool", "linux")
     assert_one_sentence(await check(place, executor), "the executor has no token")
@@ -181,6 +191,18 @@ async def test_an_executor_without_what_it_needs_says_so(place: Path):
     assert_one_sentence(await check(place, with_token), "does not know its runner")
     (place / "runner.toml").write_text('[runner]\ncommand = ["true"]\njit = "by pigeon"\n')
     assert_one_sentence(await check(place, (*with_token, "--config", "runner.toml")), "pigeon")
+
+
+async def test_an_executor_has_the_driver_its_file_names_or_says_why_not(place: Path):
+    (place / "token").write_text("mf_token")
+    arguments = ("--token-file", "token", "--config", "runner.toml")
+    for text, said in (
+        ('[runner]\n[executor]\ndriver = "pigeons"', "no backend 'pigeons' among mayfly.drivers"),
+        ('[runner]\n[executor]\ndriver = "process"', "missing required field `command`"),
+        ('[runner]\ncommand = ["true"]\nrun_ass = "me"', "unknown field `run_ass`"),
+    ):
+        (place / "runner.toml").write_text(text)
+        assert_one_sentence(await check(place, ("executor", "--pool", "linux", *arguments)), said)
 
 
 async def test_an_executor_opens_the_bus_its_file_names_or_says_why_not(place: Path):

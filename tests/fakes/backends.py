@@ -6,10 +6,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from mayfly.backends import OpenAccessRules, OpenStore
 from mayfly.model.changes import PoolUse
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.runners import ClaimId
-from mayfly.ports import AccessRules, Clock, Ledger, OpenAccessRules, OpenStore
+from mayfly.ports import AccessRules, Clock, Ledger
 from tests.fakes.clocks import ManualClock, pass_time
 from tests.fakes.counters import Counters, recount_of
 from tests.servers import postgres

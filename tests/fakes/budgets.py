@@ -61,7 +61,12 @@ def virtually(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def budgets(mints: int = 180, patience: float = 30) -> Budgets:
-    return Budgets(mints_per_minute=mints, patience=timedelta(seconds=patience), clock=LoopClock())
+    return Budgets(
+        mints_per_minute=mints,
+        patience=timedelta(seconds=patience),
+        concurrency=50,
+        clock=LoopClock(),
+    )
 
 
 def budget(mints: int = 180, patience: float = 30) -> Budget:

@@ -3,14 +3,17 @@
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
 from mayfly.model.protocol import (
+    Attended,
+    AttendOrder,
     BootOrder,
     ClaimOrder,
+    Duty,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
@@ -23,6 +26,7 @@ from mayfly.model.protocol import (
 TOKEN = "mfx_planted-token"
 _KINDS = {
     "lease": LeaseOrder,
+    "attend": AttendOrder,
     "claims": ClaimOrder,
     "heartbeat": BootOrder,
     "registration": BootOrder,
@@ -76,6 +80,7 @@ class ControlPlane:
         self.script: defaultdict[str, deque[Answer]] = defaultdict(deque)
         self.usual: dict[str, Answer] = {
             "lease": self._parked,
+            "attend": self._attended,
             "claims": NOTHING,
             "heartbeat": Reply(200, msgspec.to_builtins(HeartbeatAnswer(order=Order.CONTINUE))),
             "registration": registered("JIT"),
@@ -84,6 +89,9 @@ class ControlPlane:
         }
         self.heard: defaultdict[str, list[Any]] = defaultdict(list)
         self.paths: list[str] = []
+        """What was asked for in turn, attendance left out."""
+        self.duty = Duty.SERVE
+        """What an executor that attends is told."""
         self._changed = asyncio.Condition()
 
     def will(self, verb: str, *answers: Answer) -> None:
@@ -98,6 +106,19 @@ class ControlPlane:
     async def _parked(self, order: LeaseOrder) -> Reply:
         await asyncio.sleep(order.wait_seconds)
         return NOTHING
+
+    async def tell(self, duty: Duty) -> None:
+        """Executors that attend are answered."""
+        async with self._changed:
+            self.duty = duty
+            self._changed.notify_all()
+
+    async def _attended(self, order: AttendOrder) -> Reply:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if order.gone else order.wait_seconds), self._changed:
+                await self._changed.wait_for(lambda: self.duty is not order.duty)
+        told = Attended(duty=self.duty, reason="a test", waited_seconds=order.wait_seconds)
+        return Reply(200, msgspec.to_builtins(told))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -137,7 +158,8 @@ class ControlPlane:
         except msgspec.DecodeError as error:
             return problem(400, str(error))
         async with self._changed:
-            self.paths.append(path)
+            if verb != "attend":
+                self.paths.append(path)
             self.heard[verb].append(order)
             self._changed.notify_all()
         answer = self.script[verb].popleft() if self.script[verb] else self.usual[verb]

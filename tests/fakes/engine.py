@@ -1,5 +1,6 @@
 """The stages over memory backends, a fake GitHub and a clock that stands still."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,11 +15,12 @@ from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
 from mayfly.engine.reconciler import Reconciler
+from mayfly.engine.reviews import Reviews
 from mayfly.model.access import AccessRule
 from mayfly.model.changes import Changes
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import Transient
-from mayfly.model.jobs import WorkflowJob
+from mayfly.model.jobs import JobKey, WorkflowJob
 from mayfly.model.pools import Convention, Pool, VariantRule
 from mayfly.model.runners import ClaimId
 from mayfly.store.ledger import TransactionalLedger
@@ -44,9 +46,21 @@ class WatchedLedger(TransactionalLedger):
         self.failures: list[Exception] = []
         self.poison: int | None = None
         """A job id no transaction can hold."""
+        self.reviewed = 0
+        """Pages of queued jobs that were asked for."""
+        self.writing = asyncio.Event()
+        self.may_write = asyncio.Event()
+        """What is recorded waits for it."""
+        self.may_write.set()
+
+    async def queued(self, limit: int, after: JobKey | None = None) -> list[WorkflowJob]:
+        self.reviewed += 1
+        return await super().queued(limit, after)
 
     async def record(self, jobs: Sequence[WorkflowJob]) -> Changes:
         self.recorded.append([job.key.id for job in jobs])
+        self.writing.set()
+        await self.may_write.wait()
         if self.failures:
             raise self.failures.pop(0)
         if any(job.key.id == self.poison for job in jobs):
@@ -59,10 +73,21 @@ class RemoteAccessRules(MemoryAccessRules):
 
     away = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = 0
+        """How many of the next answers wait."""
+        self.may_answer = asyncio.Event()
+        """What they wait for."""
+
     async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
         if self.away:
             raise Transient("the account does not answer")
-        return await super().find(owner, repository, label)
+        found = await super().find(owner, repository, label)
+        self.slow -= 1
+        if self.slow >= 0:
+            await self.may_answer.wait()
+        return found
 
 
 class Engine(NamedTuple):
@@ -81,6 +106,7 @@ class Engine(NamedTuple):
     claims: Claims
     reconciler: Reconciler
     explanations: Explanations
+    reviews: Reviews
 
     async def rings(self, pool: str = "linux") -> int:
         """Take every doorbell that waits or is on its way."""
@@ -172,4 +198,5 @@ async def opened_engine(
         stages.claims,
         stages.reconciler,
         stages.explanations,
+        stages.reviews,
     )

@@ -32,6 +32,8 @@ SCRIPTS = {
     # Its worker must outlive the signal, or there would be nobody left to report the job.
     "polite": "sleep 300 & w=$!; trap 'kill -0 $w && echo bye >$TRACES/bye; exit 5' TERM\n"
     "echo $$ >$TRACES/pid; wait; exit 6",
+    "slow": "trap 'sleep 0.3; echo bye >$TRACES/bye; exit 5' TERM\n"
+    "echo $$ >$TRACES/pid; while :; do sleep 0.05; done",
     # Nothing in /proc ties it to the directory it was started in.
     "hides": "cd /; exec env -i /bin/sh -c \"trap '' TERM; echo \\$\\$ >$TRACES/pid\n"
     'while :; do /bin/sleep 0.05; done"',
@@ -53,6 +55,20 @@ SCRIPTS = {
     "litters": "mkdir -p a/b; echo x >a/b/c; chmod 0 a/b; chmod 500 a; ln -s / root\n"
     "touch -- '-rf' '*' \"$(printf 'new\\nline')\" \"$(printf '\\377')\"; chmod 500 .; exit 0",
     "deep": "i=0; while [ $i -lt 1500 ]; do mkdir d; cd d; i=$((i+1)); done; exit 0",
+    # What the one before left; then leaves the same for the next.
+    "neighbours": "{ for at in $HOME $TMPDIR /tmp /dev/shm; do\n"
+    "[ -e $at/left-$MARK ] && case $at in $HOME) echo home;; *) echo $at;; esac; done\n"
+    "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q lef[t]-$MARK && echo processes\n"
+    'echo "${LEFT-}"; } >$TRACES/found; readlink /proc/self/ns/net >$TRACES/network\n'
+    "touch $HOME/left-$MARK $TMPDIR/left-$MARK /tmp/left-$MARK /dev/shm/left-$MARK\n"
+    "export LEFT=environment; setsid sh -c \": left-$MARK; trap '' TERM; sleep 300\" &\nexit 0",
+    "fills": "head -c 64M /dev/zero >big 2>$TRACES/said; echo $? >$TRACES/code; exit 0",
+    "bomb": "(while :; do (sleep 300 & sleep 300) & done) 2>/dev/null; exec sleep 300",
+    # One attempt after another, each with its own end; those that succeed are named.
+    "tries": 'cd "${0%/*}"; until [ -e plants ]; do sleep 0.01; done; . ./plants\n'
+    "for each in attempts/*; do\n"
+    'timeout -s KILL 5 sh -eu "$each" >/dev/null 2>&1 && echo "${each##*/}" >>$TRACES/escaped\n'
+    "done; echo >$TRACES/done; exit 0",
     "job": "export GITHUB_REPOSITORY=${REPO:-octo/demo} GITHUB_RUN_ID=77 GITHUB_RUN_ATTEMPT=2\n"
     'bash -e "$ACTIONS_RUNNER_HOOK_JOB_STARTED" >$TRACES/said 2>&1\n'
     "echo $? >$TRACES/code.new; mv $TRACES/code.new $TRACES/code; $THEN",
@@ -124,6 +140,18 @@ def processes_with(text: str) -> list[int]:
             if text.encode() in content:
                 found.append(int(entry.name))
     return found
+
+
+def outside(pid: int, text: str) -> int:
+    """The id, here, of the process with `text` that calls itself `pid` in its own namespace."""
+    for found in processes_with(text):
+        try:
+            status = Path(f"/proc/{found}/status").read_text()
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(status.partition("NSpid:")[2].partition("\n")[0].split()[-1]) == pid:
+            return found
+    raise AssertionError(f"no process calls itself {pid}")
 
 
 def claim(*, guard: bool = False, name: str = "c1") -> Granted:

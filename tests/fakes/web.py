@@ -17,6 +17,7 @@ from mayfly.cli.wiring import connected
 from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.claims import Claims
 from mayfly.engine.doorbells import Doorbells
+from mayfly.engine.executors import Executors
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
@@ -181,6 +182,7 @@ async def world(
             intake=cast("Intake", intake),
             claims=cast("Claims", claims),
             explanations=Explanations(real_ledger, POOLS, lambda _: None),
+            executors=Executors(ledger or real_ledger, news, Deadlines()),
             retries=Retries(real_ledger, Aftermath(doorbells, news, telemetry, clock), news),
             offers=Offers(ledger or real_ledger, github, clock),
             news=news,

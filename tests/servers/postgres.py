@@ -118,6 +118,14 @@ class PostgresServer:
         """Whoever is connected to it is cut off."""
         await self._rows(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
 
+    async def execute(self, statement: str) -> None:
+        """For the whole server."""
+        await self._rows(statement)
+
+    async def databases(self) -> set[str]:
+        """The names of all there are."""
+        return {str(row["datname"]) for row in await self._rows("SELECT datname FROM pg_database")}
+
     def created(self) -> str:
         """As `empty`, whether or not an event loop runs."""
         with ThreadPoolExecutor(1) as beside:

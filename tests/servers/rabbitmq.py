@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 import aio_pika
 
 from mayfly.bus.rabbitmq import queues
+from mayfly.bus.rabbitmq.names import Names
 from tests.servers.absent import absent
 
 HOST = "127.0.0.1"
@@ -22,10 +24,12 @@ DEADLINE = 60.0
 """Seconds for the server to begin on a busy machine; alone it takes 7."""
 DAEMON = "daemon:may-not-configure"
 NOBODY = "nobody:may-do-nothing"
+READER = "reader:may-not-write"
+WRITER = "writer:may-not-read"
 EVERYTHING = "mayfly:may-do-everything"
 CLOSED = "closed"
 """A virtual host that lets nobody in."""
-ONCE = ("killed", "restarted")
+KILLED, RESTARTED = ONCE = ("killed", "restarted")
 """Virtual hosts for a test each: 3.10 forgets a queue that was deleted, made anew, and killed."""
 
 # The server and whoever watches over it are one process group, which goes with the tests' process.
@@ -103,19 +107,30 @@ class RabbitMQServer:
         subprocess.run(kill, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def url(self, user: str = EVERYTHING, host: str = "") -> str:
-        """USER:PASSWORD and a virtual host."""
-        return f"amqp://{user}@{HOST}:{self.port}/{host}"
+    def url(self, user: str = EVERYTHING, host: str = "", port: int | None = None) -> str:
+        """USER:PASSWORD and a virtual host; another port for a line in between."""
+        return f"amqp://{user}@{HOST}:{port or self.port}/{host}"
 
     async def clear(self, *subjects: str) -> None:
         """As if nobody had declared anything for them; faster than a virtual host of their own."""
         connection = await aio_pika.connect(self.url())
         async with connection, connection.channel() as channel:
-            for subject in subjects:
-                for name in (queues.queue(subject), queues.dead_queue(subject)):
-                    await channel.queue_delete(name)
-            for exchange in (queues.EXCHANGE, queues.DEAD_EXCHANGE):
-                await channel.exchange_delete(exchange)
+            await queues.remove(channel, Names(), subjects)
+
+    def names(self) -> set[str]:
+        """Of every queue and exchange in every virtual host."""
+        program = self._program.with_name("rabbitmqctl")
+        everything = "rabbit_amqqueue:list_names() ++ rabbit_exchange:list_names()."
+        listed = subprocess.run(
+            [str(program), "-n", f"mayfly{self.port}@localhost", "eval", everything],
+            env=self._environment(),
+            check=True,
+            capture_output=True,
+            timeout=DEADLINE,
+        )
+        found = re.findall(r'(?:queue|exchange),\s*<<"([^"]*)">>', listed.stdout.decode())
+        assert "amq.topic" in found, "it was asked the right question"
+        return set(found)
 
     def _answers(self) -> bool:
         try:
@@ -163,6 +178,16 @@ def shared() -> RabbitMQServer:
     return server
 
 
+@cache
+def mortal() -> RabbitMQServer:
+    """One that tests may stop and kill, each in a virtual host of ONCE; it is left running."""
+    needed()
+    server = RabbitMQServer()
+    atexit.register(server.remove)
+    server.start()
+    return server
+
+
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
@@ -177,6 +202,8 @@ def _definitions() -> dict[str, object]:
         EVERYTHING: (".*", ".*", ".*"),
         DAEMON: ("^$", "^mayfly(-dead)?$", r"^mayfly(-dead)?\..*"),
         NOBODY: ("^$", "^$", "^$"),
+        READER: ("^$", "^$", ".*"),
+        WRITER: ("^$", "^mayfly$", r"^mayfly\.linux$"),
     }
     users = [user.split(":") for user in rights]
     return {

@@ -32,6 +32,8 @@ class Owner:
         self.access = Access.INSTALLED
         self.kept_out = False
         """Whether the App was ever suspended or removed."""
+        self.former: list[InstallationId] = []
+        """Ids the App had here before it was installed anew."""
 
     @property
     def reachable(self) -> bool:
@@ -45,6 +47,12 @@ class Owner:
         """A suspension ends; a removal does not."""
         if self.access is Access.SUSPENDED:
             self.access = Access.INSTALLED
+
+    def install_anew(self) -> None:
+        """After a removal; GitHub gives it another id."""
+        self.former.append(self.installation)
+        self.installation = InstallationId(self.installation + 100)
+        self.access = Access.INSTALLED
 
 
 class Repository:
@@ -104,7 +112,12 @@ class Accounts:
         return next((r for r in self.repositories if r.full_name.lower() == wanted), None)
 
     def owner_of(self, installation: InstallationId) -> Owner:
-        return next(owner for owner in self.owners if owner.installation == installation)
+        owners = (one for one in self.owners if installation in {one.installation, *one.former})
+        return next(owners)
+
+    def access_of(self, installation: InstallationId) -> Access:
+        owner = self.owner_of(installation)
+        return Access.REMOVED if installation in owner.former else owner.access
 
     def _allow_some(self, pool: str, dice: Random, *, wide: bool) -> None:
         """Always `octo`, and perhaps others; a whole owner, or its first repository only."""

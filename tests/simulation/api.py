@@ -175,7 +175,7 @@ class Api:
             raise RateLimited(
                 "GitHub's secondary limit", retry_at=self._world.clock.now() + timedelta(seconds=60)
             )
-        if faults.strikes("call failed before its effect", verb):
+        if faults.strikes("call failed before its effect", verb, installation):
             await self._fail()
         result = effect()
         if faults.strikes("call failed after its effect", verb):
@@ -194,7 +194,7 @@ class Api:
             self._refuse(installation)
 
     def _refuse(self, installation: InstallationId) -> None:
-        match self._world.accounts.owner_of(installation).access:
+        match self._world.accounts.access_of(installation):
             case Access.SUSPENDED:
                 raise GitHubRefused(RefusalKind.SUSPENDED, "the installation is suspended")
             case Access.REMOVED:

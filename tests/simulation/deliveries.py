@@ -52,14 +52,14 @@ class Deliveries:
         if self._faults.strikes("delivery doubled", job, action.word):
             self._try(event)
 
-    def tell_unsuspended(self, owner: Owner) -> None:
+    def tell_back(self, owner: Owner, action: str = "unsuspend") -> None:
         """A delivery about the App itself; here it never arrives, and stands in the log alone."""
         told = Attempt(
             id=next(self._ids),
             guid=f"guid-{next(self._guids)}",
             delivered_at=self._clock.now(),
             event="installation",
-            action="unsuspend",
+            action=action,
             status_code=502,
             installation=owner.installation,
         )

@@ -17,6 +17,8 @@ from tests.simulation.verdicts import Verdicts
 GUARD_SECONDS = 120.0
 SLOW_SECONDS = (240.0, 780.0)
 """Below the executor's own patience of 15 min."""
+BOOTS_EVERY = 3
+"""A broken board boots now and then, so that only blame keeps jobs from it; a dead one never."""
 CANCEL_SECONDS = 2.0
 """A runner needs so long to stop a job and to exit."""
 
@@ -34,6 +36,7 @@ class Workbench:
         *,
         prepare_seconds: float,
         broken: bool,
+        dead: bool,
     ) -> None:
         self._github = github
         self._process = process
@@ -42,6 +45,7 @@ class Workbench:
         self._dice = dice
         self._prepare_seconds = prepare_seconds
         self._broken = broken
+        self._dead = dead
         self._guarded = False
         self.runner: Runner | None = None
         """The runner program that runs now."""
@@ -54,7 +58,7 @@ class Workbench:
         if self._github.faults.strikes("prepare slow"):
             seconds = self._dice.uniform(*SLOW_SECONDS)
         await self._work(seconds)
-        if self._broken:
+        if self._dead or (self._broken and self.prepared % BOOTS_EVERY):
             raise Permanent("the board does not boot")
         self._guarded = claim.guard
         self._crash_perhaps("after")
@@ -62,6 +66,8 @@ class Workbench:
     async def run(self, name: str, jit_config: str) -> Finished:
         self._crash_perhaps("before")
         await self._work(self._dice.uniform(1.0, 4.0))
+        if self._broken:
+            return Finished(Outcome.FAILED, 1, "run.sh is missing")
         runner = self._github.runners.connect(jit_config)
         if runner is None:
             return Finished(Outcome.FAILED, 1, "run.sh ended before a job began")

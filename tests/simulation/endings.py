@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from mayfly.model.access import Admitted
 from mayfly.model.jobs import JobState
-from mayfly.model.runners import ClaimId
+from mayfly.model.runners import Claim, ClaimId
 from mayfly.store.ledger import TransactionalLedger
 from tests.fakes.counters import recount_of
-from tests.simulation.accounts import Owner
+from tests.simulation.accounts import Access
 from tests.simulation.jobs import Job
 from tests.simulation.world import World
 
@@ -89,7 +89,7 @@ def _registrations(world: World) -> Iterator[Unfinished]:
     claims = world.database.tables._claims
     for runner in world.runners.all():
         claim = claims.get(ClaimId(runner.name.split("-")[1]))
-        if not world.accounts.owner_of(runner.installation).reachable:
+        if world.accounts.access_of(runner.installation) is not Access.INSTALLED:
             continue
         subject = f"runner {runner.name}"
         if claim is not None and claim.live:
@@ -101,7 +101,7 @@ def _registrations(world: World) -> Iterator[Unfinished]:
 def _names(world: World) -> Iterator[Unfinished]:
     for name, registration in world.database.tables._registrations.items():
         claim = world.database.tables._claims.get(registration.claim)
-        if claim is None or _owner(world, claim.owner).reachable:
+        if claim is None or _reachable(world, claim):
             current = claim and claim.live and registration.generation == claim.generation
             kind = Left.REST if current else Left.UNPROVEN
             yield Unfinished(kind, f"name {name}", f"is not proven gone: {registration}")
@@ -109,7 +109,7 @@ def _names(world: World) -> Iterator[Unfinished]:
 
 def _claims(world: World) -> Iterator[Unfinished]:
     for claim in world.database.tables._claims.values():
-        if claim.live and _owner(world, claim.owner).reachable:
+        if claim.live and _reachable(world, claim):
             state = f"is {claim.state} on {claim.machine}"
             yield Unfinished(Left.REST, f"claim {claim.id}", state)
 
@@ -143,5 +143,7 @@ def _doorbells(world: World) -> Iterator[str]:
         yield f"{rung} doorbells were rung; {most:.0f} are allowed"
 
 
-def _owner(world: World, name: str) -> Owner:
-    return next(owner for owner in world.accounts.owners if owner.name.lower() == name.lower())
+def _reachable(world: World, claim: Claim) -> bool:
+    """Whether GitHub can be asked about its runner, by the App that made it."""
+    group = world.database.tables._groups[claim.group]
+    return world.accounts.access_of(group.installation) is Access.INSTALLED

@@ -38,11 +38,13 @@ class Machine:
         journal: Journal,
         prepare_seconds: float,
         broken: bool = False,
+        dead: bool = False,
         lasting: bool = False,
         variants: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.broken = broken
+        self._dead = dead
         self.gone = False
         """It does not come back any more."""
         self.pool = pool
@@ -102,6 +104,7 @@ class Machine:
             self._dice,
             prepare_seconds=self._prepare_seconds,
             broken=self.broken,
+            dead=self._dead,
         )
         await self.workbench.cleanup()
         rounds = Rounds(

@@ -78,7 +78,7 @@ class Operators:
                 await asyncio.sleep(self._dice.uniform(30.0, 900.0))
                 owner.let_back()
                 self._journal.say("installation.back", owner.name)
-                self._github.deliveries.tell_unsuspended(owner)
+                self._github.deliveries.tell_back(owner)
 
     async def _assign_nothing(self) -> None:
         while not self._github.faults.over:

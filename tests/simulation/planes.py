@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from random import Random
 from typing import Any, TypeVar
 
@@ -93,9 +92,9 @@ class Plane:
 
     async def run(self) -> None:
         """Until killed."""
-        async with self.stages.doorbells.open(), self.stages.reconciler.open():
+        stages = self.stages
+        async with stages.doorbells.open(), stages.reconciler.open(), stages.reviews.open():
             self._around.journal.say("plane.started", self._number)
-            self.process.spawn(self._review())
             await asyncio.Event().wait()
 
     def serve(self, work: Callable[["Plane"], Awaitable[T]]) -> asyncio.Task[T]:
@@ -130,13 +129,6 @@ class Plane:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, MayflyError):
             self.stumbled(error)
-
-    async def _review(self) -> None:
-        """As every control plane does when it starts."""
-        try:
-            await self.stages.intake.review(pause=timedelta(milliseconds=250))
-        except MayflyError as error:
-            self._around.journal.say("review.failed", error)
 
 
 class Planes:

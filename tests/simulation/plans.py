@@ -66,6 +66,8 @@ class PoolPlan(msgspec.Struct, frozen=True, kw_only=True):
     pool: Pool
     machines: int
     black_holes: int = 0
+    """Machines that get no runner to start, and only now and then that far."""
+    dead: int = 0
     """Machines whose preparations always fail."""
     prepare_seconds: float = 5.0
     wide: bool = True

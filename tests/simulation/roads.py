@@ -54,10 +54,22 @@ class Road:
         return await self._ask("lease", serve)
 
     async def claim(
-        self, pool: str, machine: str, key: str, variants: tuple[str, ...], lease: str | None
+        self,
+        pool: str,
+        machine: str,
+        key: str,
+        variants: tuple[str, ...],
+        lease: str | None,
+        own_bus: bool = False,
     ) -> Granted | None:
         order = ClaimOrder(
-            pool=pool, machine=machine, boot=self._boot, key=key, variants=variants, lease=lease
+            pool=pool,
+            machine=machine,
+            boot=self._boot,
+            key=key,
+            variants=variants,
+            lease=lease,
+            own_bus=own_bus,
         )
         return await self._ask("claim", lambda plane: plane.stages.claims.claim(order))
 

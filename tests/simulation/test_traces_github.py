@@ -248,7 +248,7 @@ def test_a_job_queued_while_the_app_was_suspended_is_found_although_no_list_show
         run = stage.push(60.0)
         await asyncio.sleep(60.0)
         hello.owner.let_back()
-        stage.world.deliveries.tell_unsuspended(hello.owner)
+        stage.world.deliveries.tell_back(hello.owner)
         await stage.over(*run.jobs, minutes=45)
 
     played(scene, pool_of(most=1))
@@ -265,10 +265,56 @@ def test_a_runner_left_at_an_owner_who_was_away_is_gone_minutes_after_the_return
         await asyncio.sleep(6000.0)  # the pauses between two looks have grown to an hour
         world.jobs.cancel(run)
         run.repository.owner.let_back()
-        world.deliveries.tell_unsuspended(run.repository.owner)
+        world.deliveries.tell_back(run.repository.owner)
         await stage.until(lambda: not world.runners.all(), minutes=5)
 
     played(scene, pool_of(most=1, machines=1))
+
+
+def test_a_job_that_waited_for_a_removed_app_is_served_when_it_is_installed_anew():
+    async def scene(stage: Stage) -> None:
+        run = stage.push(60.0)
+        owner = run.repository.owner
+        owner.keep_out(Access.REMOVED)
+        await asyncio.sleep(1500.0)
+        owner.install_anew()
+        stage.world.deliveries.tell_back(owner, "created")
+        await stage.over(*run.jobs, minutes=60)
+
+    played(scene, pool_of(most=1))
+
+
+@pytest.mark.parametrize("machines", [1, 4])
+def test_an_owner_whose_api_fails_for_an_hour_takes_minutes_from_no_others_turn(machines: int):
+    async def scene(stage: Stage) -> None:
+        world = stage.world
+        await world.operators.change_rule(AccessRule(label="linux", owner="umbra"), grant=True)
+        theirs = stage.push(*[60.0] * 8, repository="umbra/shade")
+        silent = theirs.repository.owner.installation
+        world.faults.aim("call failed before its effect", lambda verb, whose: whose == silent)
+        ours = []
+        for _ in range(30):
+            await asyncio.sleep(120.0)
+            ours += stage.push(60.0).jobs
+        world.faults.aim("call failed before its effect", lambda verb, whose: False)
+        await stage.over(*ours, *theirs.jobs, minutes=30)
+        assert max(wait_of(job) for job in ours) < 300.0
+
+    played(scene, pool_of(most=machines))
+
+
+def test_boards_that_are_prepared_outlast_an_hour_in_which_github_fails_everybody():
+    async def scene(stage: Stage) -> None:
+        world = stage.world
+        await world.operators.change_rule(AccessRule(label="linux", owner="umbra"), grant=True)
+        runs = [stage.push(60.0, 60.0) for _ in range(2)]
+        world.faults.aim("call failed before its effect", lambda verb, whose: verb == "mint")
+        await asyncio.sleep(700.0)
+        world.faults.aim("call failed before its effect", lambda verb, whose: False)
+        await stage.over(*(job for run in runs for job in run.jobs))
+        assert [each.workbench.prepared for each in world.machines if each.workbench] == [2, 2]
+
+    played(scene, pool_of(most=2, prepare_seconds=200.0))
 
 
 def test_a_strangers_job_on_a_runner_hides_the_next_job_for_minutes_only():

@@ -108,6 +108,18 @@ def test_a_machine_that_swallows_every_claim_slows_three_good_ones_little():
     assert max(wait_of(job) for job in stage.world.jobs.every) < 25 * 60
 
 
+def test_a_board_that_never_boots_is_out_of_service_after_three_claims():
+    async def scene(stage: Stage) -> None:
+        runs = [stage.push(60.0, 60.0, 60.0, 60.0) for _ in range(20)]
+        await stage.over(*(job for run in runs for job in run.jobs))
+
+    stage = played(scene, pool_of(most=4, dead=1))
+    failed = [claim for claim in stage.claims if claim.state == "failed"]
+    assert len(failed) == 3
+    (out,) = stage.world.database.tables.executors.every("linux")
+    assert (out.machine, out.broken) == (failed[0].machine, True)
+
+
 def test_boards_prepared_while_the_control_plane_is_down_are_used_when_it_is_back():
     async def scene(stage: Stage) -> None:
         run = stage.push(60.0, 60.0)

@@ -117,7 +117,8 @@ class World:
                 verdicts=self.verdicts,
                 journal=self.journal,
                 prepare_seconds=each.prepare_seconds,
-                broken=0 < number <= each.black_holes,
+                broken=0 < number <= each.black_holes + each.dead,
+                dead=0 < number <= each.dead,
                 lasting=number == 0,
                 variants=each.pool.variants[:1] if number % 3 == 2 else (),
             )

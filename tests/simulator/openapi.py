@@ -14,7 +14,10 @@ from openapi_schema_validator import OAS30Validator, oas30_format_checker
 FIXTURES = Path(__file__).parents[2].parent / "shared" / "fixtures"
 
 # Real, and missing in our extract of the description.
-UNDESCRIBED = {("POST", "/repos/{owner}/{repo}/actions/runs/{run_id}/cancel"): 202}
+UNDESCRIBED = {
+    ("POST", "/repos/{owner}/{repo}/actions/runs/{run_id}/cancel"): 202,
+    ("POST", "/repos/{owner}/{repo}/actions/runners/remove-token"): 201,
+}
 
 
 def fixture(name: str) -> Path:

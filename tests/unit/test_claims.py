@@ -31,6 +31,7 @@ from mayfly.model.runners import ClaimId, ClaimState, RunKey
 from tests.fakes.clocks import ManualClock
 from tests.fakes.engine import ANYBODY, Engine, opened_engine
 from tests.fakes.factories import (
+    claimed,
     completed_job,
     event,
     now_of,
@@ -88,6 +89,13 @@ async def test_a_claim_says_all_an_executor_needs(engine: Engine):
     assert answer.labels == ("linux", "self-hosted")
     assert (answer.scope, answer.guard, answer.variant) == ("repos/octo/hello", True, None)
     assert answer.heartbeat_seconds == 30
+
+
+async def test_an_executor_with_a_bus_of_its_own_is_told_how_the_pool_is_written(engine: Engine):
+    asked = msgspec.structs.replace(order(pool="LINUX"), own_bus=True)
+    with pytest.raises(NotFound, match=r"'LINUX' is 'linux' in mayfly.toml.* --pool linux$"):
+        await engine.claims.claim(asked)
+    await engine.claims.claim(msgspec.structs.replace(asked, pool="linux"))
 
 
 async def test_nothing_to_do_is_no_claim(engine: Engine):
@@ -325,6 +333,21 @@ async def test_a_refused_job_that_took_our_runner_is_denied(engine: Engine):
     assert not answer.allowed
     assert "second label must name a pool" in answer.reason
     assert "job.guarded" in await engine.heard()
+
+
+async def test_a_claim_that_makes_room_for_others_is_told_so(engine: Engine):
+    await engine.ledger.record([queued_job(1, age=9)])
+    made = await claimed(engine.ledger)
+    await engine.ledger.record([queued_job(2, owner="mona", installation=8)])
+    for _ in range(7):
+        engine.github.fail_before("mint")
+        with pytest.raises(Transient):
+            await engine.claims.register(made.id, made.boot)
+        await engine.turns()
+    engine.github.fail_before("mint")
+    with pytest.raises(StaleClaim, match="makes room for others: GitHub did not answer"):
+        await engine.claims.register(made.id, made.boot)
+    assert "claim.ended" in await engine.heard()
 
 
 async def test_a_job_of_another_pool_is_denied(engine: Engine):

@@ -53,6 +53,8 @@ class World(NamedTuple):
     """Installations that may work again."""
     seconds: list[float]
     """The telemetry's own time, in its only item."""
+    poison: list[int]
+    """Jobs no ledger can hold."""
 
     def log(self, *, pull: bool = True, forgets: int | None = None) -> DeliveryLog:
         """A fresh reader, as after a start; `forgets` is a job whose record fails once."""
@@ -62,6 +64,8 @@ class World(NamedTuple):
             if event.key.id in failing:
                 failing.clear()
                 raise Transient("the database is locked")
+            if event.key.id in self.poison:
+                raise ValueError("this row cannot be stored")
             self.recorded.append(event.key.id)
 
         async def revived(installation: InstallationId) -> None:
@@ -104,7 +108,7 @@ class World(NamedTuple):
 def world(engine: Engine) -> World:
     seconds = [0.0]
     telemetry = Telemetry(["linux"], monotonic=lambda: seconds[0])
-    return World(engine.ledger, PatchyGitHub(), engine.clock, telemetry, [], [], seconds)
+    return World(engine.ledger, PatchyGitHub(), engine.clock, telemetry, [], [], seconds, [])
 
 
 async def turns(log: DeliveryLog, count: int = 1) -> None:
@@ -113,6 +117,14 @@ async def turns(log: DeliveryLog, count: int = 1) -> None:
 
 
 # What is taken
+
+
+async def test_a_clock_ahead_of_githubs_misses_nothing_of_the_first_minutes(world: World):
+    log = world.log()
+    await turns(log)
+    world.logs(attempt(1, age=120, status=0))
+    await turns(log)
+    assert world.recorded == [1]
 
 
 async def test_with_pull_every_job_is_taken(world: World):
@@ -176,12 +188,12 @@ async def test_the_log_is_not_read_further_than_needed(world: World):
     assert world.github.verbs("deliveries") == ["deliveries"]
 
 
-async def test_a_first_start_that_found_nothing_goes_on_from_there(world: World):
+async def test_a_first_start_that_found_nothing_goes_on_from_an_hour_before(world: World):
     log = world.log()
     await turns(log)
     assert await world.ledger.log_position() == LogPosition(0, NOON)
-    world.logs(attempt(1, age=30), attempt(2, age=HOUR))
     world.clock.advance(2 * HOUR)
+    world.logs(attempt(1, age=HOUR / 2))
     await turns(log)
     assert world.recorded == [1]
 
@@ -259,6 +271,22 @@ async def test_the_position_moves_up_to_what_is_held_and_no_further(world: World
     world.github.silent = {4}
     await turns(log)
     assert await world.position() == 3
+
+
+async def test_an_event_no_ledger_can_hold_is_tried_for_a_while_and_takes_no_other_with_it(
+    world: World,
+):
+    world.logs(*(attempt(number, age=2 * CHUNK - number) for number in range(1, CHUNK + 2)))
+    world.poison.append(1)
+    log = world.log()
+    with structlog.testing.capture_logs() as logs:
+        await turns(log, MOST_TRIES - 1)
+        assert world.recorded == [*range(2, CHUNK + 1)]
+        assert await world.position() is None
+        await turns(log)
+    assert world.recorded == [*range(2, CHUNK + 2)]
+    assert await world.position() == CHUNK + 1
+    assert {item["event"] for item in logs} == {"delivery.stumbled"}
 
 
 async def test_what_came_at_the_very_moment_of_something_held_is_not_passed_over(world: World):

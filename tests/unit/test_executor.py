@@ -15,7 +15,7 @@ from mayfly import executor
 from mayfly.bus.memory import MemoryBus
 from mayfly.executor import Settings, Timing, Token
 from mayfly.model.errors import Permanent
-from mayfly.model.protocol import ClaimOrder, FinishOrder, Outcome
+from mayfly.model.protocol import AttendOrder, ClaimOrder, Duty, FinishOrder, Outcome
 from mayfly.model.requests import LEASE_TIME, RunnerRequest
 from mayfly.ports import Finished
 from tests.fakes.clocks import ManualClock
@@ -32,7 +32,9 @@ from tests.fakes.control_plane import (
 )
 from tests.fakes.drivers import ScriptedDriver, opening
 
-QUICK = Timing(lease_wait=0.3, unrung=0.5, shortest=0.002, longest=0.02, farewell=0.3)
+QUICK = Timing(
+    lease_wait=0.3, attend_wait=0.3, unrung=0.5, shortest=0.002, longest=0.02, farewell=0.3
+)
 
 
 @pytest.fixture
@@ -116,6 +118,7 @@ async def test_it_parks_when_nothing_is_needed_and_names_the_lease_it_was_given(
         assert await start() == 0
     first, second = plane.heard["claims"]
     assert (first.lease, second.lease) == (None, "L7")
+    assert not first.own_bus
     assert first.key != second.key
     assert first.boot == second.boot
 
@@ -131,6 +134,7 @@ async def test_a_lease_of_its_own_bus_is_completed_once_the_claim_is_answered(pl
     clock.advance(LEASE_TIME.total_seconds())
     assert await bus.depth("linux") == 0
     assert [order.lease for order in plane.heard["claims"][:2]] == [None, None]
+    assert all(order.own_bus for order in plane.heard["claims"])
     assert "lease" not in plane.heard, "the control plane is not asked for one"
 
 
@@ -197,8 +201,8 @@ async def test_a_silent_control_plane_is_given_up_only_when_preparing_took_too_l
     plane.will("claims", granted())
     plane.usual["registration"] = SILENCE
     async with within():
-        assert await start(prepare_timeout_seconds=0.3) == 1
-    assert finish_of(plane).outcome is Outcome.FAILED
+        assert await start(prepare_timeout_seconds=0.3) == 0
+    assert finish_of(plane).outcome is Outcome.STOPPED, "which blames no machine"
     assert "no runner was registered" in finish_of(plane).detail
     assert driver.configs == []
 
@@ -439,3 +443,173 @@ async def test_two_executors_of_one_host_are_two_machines(plane, start):
     assert [machine.rsplit("/", 1)[1] for machine in machines] == ["0", "1"]
     assert not first.done()
     assert not second.done()
+
+
+# Attendance
+
+
+async def test_it_says_that_it_is_there_from_its_start_to_its_end(plane, start):
+    task = start(once=False)
+    async with within():
+        await plane.until("attend", 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await task == 42
+    first, *_, gone = plane.heard["attend"]
+    assert (first.boot, first.ending, first.gone) == (plane.heard["claims"][0].boot, False, False)
+    assert first.machine == plane.heard["claims"][0].machine
+    assert gone.gone
+
+
+async def test_one_that_drains_by_a_signal_says_so(plane, driver, start):
+    driver.runs_at_once = False
+    plane.will("claims", granted())
+    task = start(Timing(attend_wait=60.0), once=False)
+    async with within(5.0):
+        await driver.running.wait()
+        await plane.until("attend")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (await plane.until("attend", 2))[-1].ending
+        driver.finish.set()
+        assert await task == 42
+
+
+async def test_a_parked_executor_that_is_told_to_rest_leases_nothing_until_it_is_returned(
+    plane, start
+):
+    task = start(once=False)
+    async with within():
+        await plane.until("lease")
+        await plane.tell(Duty.REST)
+        told = await plane.until("attend", len(plane.heard["attend"]) + 2)
+        assert told[-1].duty is Duty.REST
+        leases, claims = len(plane.heard["lease"]), len(plane.heard["claims"])
+        await plane.until("attend", len(told) + 2)
+        assert (len(plane.heard["lease"]), len(plane.heard["claims"])) == (leases, claims)
+        await plane.tell(Duty.SERVE)
+        await plane.until("claims", claims + 1)
+    assert not task.done()
+
+
+async def test_one_at_work_that_is_told_to_rest_finishes_its_job_and_takes_no_other(
+    plane, driver, start
+):
+    driver.runs_at_once = False
+    plane.will("claims", granted(), granted("never"))
+    start(once=False)
+    async with within():
+        await driver.running.wait()
+        await plane.tell(Duty.REST)
+        told = await plane.until("attend", len(plane.heard["attend"]) + 2)
+        driver.finish.set()
+        await plane.until("finish")
+        await plane.until("attend", len(told) + 2)
+    assert finish_of(plane).outcome is Outcome.DONE
+    assert len(plane.heard["claims"]) == 1
+
+
+async def test_one_that_rests_ends_at_once_when_told(plane, start):
+    plane.duty = Duty.REST
+    task = start(once=False)
+    async with within(5.0):
+        await plane.until("attend", 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await task == 42
+
+
+async def test_one_that_rests_and_costs_ends_when_its_time_is_over(plane, start):
+    plane.duty = Duty.REST
+    async with within():
+        assert await start(once=False, idle_seconds=0.4) == 0
+
+
+async def test_an_operator_ends_a_parked_executor(plane, start):
+    task = start(Timing(lease_wait=60.0), once=False)
+    async with within(5.0):
+        await plane.until("lease")
+        await plane.tell(Duty.END)
+        assert await task == 42
+    assert plane.heard["attend"][-1].gone
+
+
+async def test_an_operator_ends_one_at_work_after_its_job_and_one_signal_does_not_hurry_it(
+    plane, driver, start
+):
+    driver.runs_at_once = False
+    plane.will("claims", granted(), granted("never"))
+    task = start(once=False)
+    async with within():
+        await driver.running.wait()
+        await plane.tell(Duty.END)
+        await plane.until("attend", len(plane.heard["attend"]) + 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await plane.until("heartbeat", len(plane.heard["heartbeat"]) + 2)
+        assert not task.done()
+        driver.finish.set()
+        assert await task == 42
+    assert finish_of(plane).outcome is Outcome.DONE
+    assert len(plane.heard["claims"]) == 1
+
+
+async def test_a_lease_of_its_own_bus_goes_back_when_it_is_told_to_rest(plane, start):
+    bus = MemoryBus(ManualClock())
+
+    async def late(order: ClaimOrder) -> Reply:
+        await plane.tell(Duty.REST)
+        await plane.until("attend", len(plane.heard["attend"]) + 2)
+        return NOTHING
+
+    plane.will("claims", NOTHING, late)
+    start(once=False, open_bus=lambda: nullcontext(bus))
+    async with within():
+        await plane.until("claims")
+        await bus.publish([RunnerRequest(pool="linux")])
+        await plane.until("claims", 2)
+        told = await plane.until("attend", 4)
+        await plane.until("attend", len(told) + 1)
+    assert await bus.depth("linux") == 1, "another executor hears it"
+
+
+@pytest.mark.parametrize(
+    "answer", [SILENCE, Reply(500), problem(404, "an older control plane"), problem(403, "no")]
+)
+async def test_trouble_with_its_attendance_is_never_the_jobs(plane, driver, start, answer):
+    plane.usual["attend"] = answer
+    plane.will("claims", granted())
+    driver.runs_at_once = False
+    task = start()
+    async with within():
+        await plane.until("attend", 3)
+        driver.finish.set()
+        assert await task == 0
+    assert finish_of(plane).outcome is Outcome.DONE
+
+
+async def test_an_attendance_that_does_not_wait_is_not_asked_in_a_storm(plane, start):
+    body = {"duty": "serve", "waited_seconds": 25.0}
+    plane.usual["attend"] = Reply(200, body)
+    timing = QUICK._replace(attend_wait=25.0, shortest=0.05, longest=0.1)
+    async with within():
+        assert await start(timing, once=False, idle_seconds=1.0) == 0
+    assert 3 <= len(plane.heard["attend"]) < 40
+
+
+async def test_a_silent_control_plane_does_not_hold_up_the_end(plane, start):
+    async def never(order: AttendOrder) -> Reply:
+        await asyncio.Event().wait()
+        return NOTHING
+
+    plane.usual["attend"] = never
+    task = start(once=False)
+    async with within(5.0):
+        await plane.until("attend")
+        await plane.until("lease")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await task == 42
+
+
+async def test_a_prepare_that_takes_too_long_fails_the_claim(plane, driver, start):
+    driver.prepares_for_ever = True
+    plane.will("claims", granted())
+    async with within():
+        assert await start(prepare_timeout_seconds=0.1) == 1
+    assert finish_of(plane).outcome is Outcome.FAILED

@@ -3,9 +3,18 @@
 import pytest
 
 from mayfly.engine.explanations import Explanations
-from mayfly.model.errors import GitHubRefused, NotFound, RefusalKind
+from mayfly.model.errors import (
+    GitHubRefused,
+    GitHubUnreachable,
+    MayflyError,
+    NotFound,
+    RateLimited,
+    RefusalKind,
+    Transient,
+)
+from mayfly.model.executors import Choice, Command
 from mayfly.model.jobs import WorkflowJob
-from mayfly.model.protocol import Outcome
+from mayfly.model.protocol import AttendOrder, FinishOrder, Outcome
 from mayfly.model.releases import Outlook, Version
 from tests.fakes.engine import POOLS, Engine
 from tests.fakes.factories import (
@@ -114,6 +123,30 @@ async def test_every_kind_of_refusal_is_counted_told_and_explained(
     assert f"GitHub says {kind}" in await summary_of(engine)
 
 
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("rate_limited", RateLimited("GitHub's limit is used up until 12:10:00 UTC")),
+        ("unreachable", GitHubUnreachable("no answer from GitHub")),
+        ("runner_name_exists", GitHubRefused(RefusalKind.NAME_EXISTS, "there is such a runner")),
+    ],
+)
+async def test_what_is_tried_again_is_counted_told_and_explained_too(
+    engine: Engine, kind: str, error: MayflyError
+):
+    await engine.ledger.record([queued_job(1)])
+    made = await claimed(engine.ledger)
+    engine.github.fail_before("mint", error)
+    with pytest.raises(Transient):
+        await engine.claims.register(made.id, made.boot)
+    assert f'mayfly_github_refused_total{{kind="{kind}"}} 1.0' in engine.telemetry.scrape().decode()
+    assert "registration.delayed" in await engine.heard()
+    making = "a runner for it is being made"
+    assert await summary_of(engine) == f"{making}, with trouble so far: {error}"
+    await engine.claims.register(made.id, made.boot)
+    assert await summary_of(engine) == making
+
+
 async def test_a_full_pool_is_named(engine: Engine):
     await engine.ledger.record([queued_job(number, age=9) for number in (2, 3, 4)])
     for machine in ("m2", "m3", "m4"):
@@ -187,3 +220,49 @@ async def test_a_cancelled_job_had_no_runner(engine: Engine):
 async def test_the_newest_attempt_is_explained(engine: Engine):
     await engine.ledger.record([completed_job(1), queued_job(1, attempt=2)])
     assert (await engine.explanations.explain(1)).attempt == 2
+
+
+async def attends(engine: Engine, machine: str = "m1", boot: str = "boot-1") -> None:
+    await engine.ledger.attend("linux", AttendOrder(machine=machine, boot=boot))
+
+
+async def test_a_pool_whose_machines_are_all_out_of_service_says_which_and_why(engine: Engine):
+    for machine in ("m1", "m2", "m3"):
+        await attends(engine, machine)
+    drained = Choice(None, "linux", everything=True)
+    await engine.ledger.command(Command.DRAIN, drained, "drained by op: a new disk")
+    assert await summary_of(engine, queued_job(1)) == (
+        "waiting: no machine serves pool linux; "
+        "m1 is out of service (drained by op: a new disk); "
+        "m2 is out of service (drained by op: a new disk); "
+        "m3 is out of service (drained by op: a new disk); see: mayfly executors list"
+    )
+    await engine.ledger.command(Command.RETURN, Choice("m2", None), "")
+    assert "is one running?" in await summary_of(engine)
+
+
+async def test_a_pool_whose_machines_are_all_absent_says_so(engine: Engine):
+    for machine in ("m1", "m2", "m3", "m4"):
+        await attends(engine, machine)
+    await engine.turns(7)
+    assert await summary_of(engine, queued_job(1)) == (
+        "waiting: no machine serves pool linux; m1 is absent; m2 is absent; m3 is absent; "
+        "and 1 more; see: mayfly executors list"
+    )
+
+
+async def test_a_machine_that_cannot_prepare_says_so_where_people_look(engine: Engine):
+    await attends(engine)
+    await engine.queue()
+    for _ in range(3):
+        await engine.turns(3)
+        made = await claimed(engine.ledger, "m1")
+        failed = FinishOrder(boot=made.boot, outcome=Outcome.FAILED, detail="the board is dead")
+        await engine.claims.finish(made.id, failed)
+    await attends(engine)
+    assert "executor.failed" in await engine.heard()
+    assert (
+        "m1 is out of service (it could not prepare 3 times in a row, the last time: the board is"
+    ) in (await engine.explanations.explain(1)).summary + "".join(
+        (await engine.explanations.explain(1)).facts
+    )

@@ -1,5 +1,6 @@
 """The App against answers no simulator gives: redirects, nonsense, old servers, lost replies."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.fakes.canned_github import (
     ONE,
     PEM,
     TOKEN,
+    CannedGitHub,
     Reply,
     Route,
     SystemClock,
@@ -55,6 +57,39 @@ async def test_a_mint_asks_for_exactly_one_runner_with_exactly_these_labels():
     }
     assert sent.headers["authorization"] == f"Bearer {TOKEN}"
     assert str(sent.url).startswith(API + "/repos/")
+
+
+class HangingGitHub(CannedGitHub):
+    """Never answers the first installation, and counts who asks."""
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/hello/actions/runners/generate-jitconfig"):
+            self.requests.append(request)
+            await asyncio.Event().wait()
+        return self(request)
+
+
+async def test_an_installation_that_hangs_leaves_room_for_the_others():
+    two = InstallationId(2)
+    hanging = HangingGitHub(
+        {
+            "POST /app/installations/2/access_tokens": token(),
+            f"POST {RUNNERS}/generate-jitconfig": reply(201, JIT),
+        }
+    )
+    settings = Settings(app_id="4711", private_key=Secret(PEM), api_url=API, concurrency=5)
+    transport = httpx.MockTransport(hanging.answer)
+    async with open_github(settings, SystemClock(), transport) as app:
+        silent = [asyncio.create_task(mint(app, Scope("repos/mona/hello"))) for _ in range(20)]
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(hanging.requests) == 4, "a token, and three mints"
+        async with asyncio.timeout(5):
+            await app.mint(two, REPO, "m-1", ["self-hosted", "linux"])
+        assert len(hanging.requests) == 6
+        for task in silent:
+            task.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
 
 
 @pytest.mark.parametrize(

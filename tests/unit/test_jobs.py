@@ -1,5 +1,6 @@
 """Workflow jobs: what the row is after another delivery."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import permutations
 
@@ -17,6 +18,7 @@ from tests.fakes.factories import (
     waiting_job,
 )
 
+Make = Callable[..., WorkflowJob]
 LIFE = (waiting_job(), queued_job(), running_job(runner="r"), completed_job(runner="r"))
 
 
@@ -54,6 +56,20 @@ def test_the_first_decision_and_reception_stand():
         None,
         first.received_at,
     )
+
+
+@pytest.mark.parametrize("make", [waiting_job, queued_job, running_job])
+def test_a_job_of_an_app_that_was_installed_anew_is_asked_about_there(make: Make):
+    old, new = make(1), make(1, installation=8)
+    row = merged(old, new)
+    assert row.event.installation == 8
+    assert row.group == (old.group if make is running_job else new.group)
+    assert merged(row, old) is row, "a late delivery of the old installation"
+
+
+def test_an_end_stands_whichever_installation_told_of_it():
+    end = completed_job(1)
+    assert merged(end, completed_job(1, installation=8)) is end
 
 
 def test_a_job_that_waited_is_decided_when_it_is_queued():

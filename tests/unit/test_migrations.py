@@ -15,6 +15,7 @@ from alembic.config import Config
 
 from mayfly.database import migrations
 from mayfly.model.deadlines import Deadlines
+from mayfly.model.errors import InvalidSettings
 from mayfly.model.jobs import JobState, WorkflowJob
 from mayfly.model.runners import ClaimId, ClaimState, Sighting, runner_name
 from mayfly.ports import Ledger
@@ -29,6 +30,7 @@ from tests.fakes.factories import (
     running_job,
     waiting_job,
 )
+from tests.fakes.rows import rows_of
 
 SECONDS = 5000.0
 """Ledger time of the old ledger."""
@@ -209,6 +211,10 @@ async def test_the_groups_trouble_and_every_counter_are_as_they_were(ledger: Led
     assert recount.wrong == ()
 
 
+async def test_no_executor_is_known_yet(ledger: Ledger):
+    assert await ledger.executors() == []
+
+
 async def test_no_release_has_been_seen_yet(ledger: Ledger):
     assert await ledger.releases() == []
 
@@ -216,3 +222,15 @@ async def test_no_release_has_been_seen_yet(ledger: Ledger):
 async def test_ledger_time_goes_on_and_the_log_was_not_read_yet(ledger: Ledger):
     assert await ledger.log_position() is None
     assert await pass_time(ledger, ManualClock(), 0) == SECONDS
+
+
+async def test_a_newer_version_s_database_is_refused_and_left_as_it_is(path: Path):
+    url = f"sqlite:///{path}"
+    rows_of(url, "UPDATE alembic_version SET version_num = '9999'")
+    sentence = (
+        r"is of a newer Mayfly \(schema 9999; this one knows \d+\); upgrade Mayfly, or restore"
+    )
+    with pytest.raises(InvalidSettings, match=sentence):
+        async with open_store(url, ManualClock(), Deadlines()):
+            pass
+    assert rows_of(url, "SELECT version_num FROM alembic_version") == [[("9999",)]]

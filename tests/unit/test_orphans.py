@@ -154,6 +154,22 @@ async def test_a_scope_github_does_not_show_is_no_others_trouble(engine: Engine,
     assert engine.github.registered == {}
 
 
+async def test_an_installation_that_does_not_answer_is_left_alone_for_the_turn(
+    engine: Engine, orphans: Orphans
+):
+    theirs = [queued_job(n, owner="mona", repository=f"r{n}", installation=6) for n in range(1, 9)]
+    await engine.ledger.record([*theirs, queued_job(9)])
+    appears(engine, LEAKED)
+    for _ in range(2):
+        engine.github.fail_before("runners_of")
+    await orphans.turn(0.0)
+    await orphans.turn(float(HOUR))
+    asked = [subject for verb, subject in engine.github.calls if verb == "runners_of"]
+    assert len(asked) == 3
+    assert asked[-1] == "repos/octo/hello"
+    assert engine.github.registered == {}
+
+
 async def test_an_orphan_that_could_not_be_deleted_is_met_again(engine: Engine, orphans: Orphans):
     await engine.ledger.record([queued_job(1)])
     appears(engine, LEAKED)

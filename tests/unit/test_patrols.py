@@ -128,37 +128,20 @@ async def test_an_installation_without_repositories_of_interest_costs_nothing_mo
     assert world.github.verbs("repositories") == ["repositories"]
 
 
-async def test_an_installation_that_came_back_is_listed_at_the_next_step_and_comes_first(
-    world: World,
-):
+async def test_what_came_back_is_in_turn_too_and_the_others_are_not_listed_anew(world: World):
     world.github.seen = at(7, *(f"r{number:02}" for number in range(20)))
     await world.steps(5)
     world.github.seen += at(8, "x", "y")
-    world.patrol.came_back(InstallationId(8))
-    assert (await world.steps(8))[:2] == ["x", "y"]
+    assert [one.name for one in await world.patrol.again(InstallationId(8))] == ["x", "y"]
     assert {"x", "y", "r00"} <= set(await world.steps(100))
-    assert world.github.verbs("repositories") == ["repositories"], "the others are not listed anew"
-
-
-async def test_the_list_of_one_that_came_back_is_tried_again_where_github_is_silent(
-    world: World,
-):
-    world.github.seen = at(7, "a")
-    await world.steps(5)
-    world.github.seen += at(8, "x")
-    world.patrol.came_back(InstallationId(8))
-    world.github.fail_before("repositories_of", GitHubUnreachable("no answer"))
-    with pytest.raises(GitHubUnreachable):
-        await world.steps(4)
-    assert "x" in await world.steps(8)
+    assert world.github.verbs("repositories") == ["repositories"]
 
 
 async def test_what_came_back_with_less_loses_what_it_had(world: World):
     world.github.seen = [*at(7, "a"), *at(8, "b", "c")]
     await world.steps(20)
     world.github.seen = [*at(7, "a"), *at(8, "c")]
-    world.patrol.came_back(InstallationId(8))
-    await world.steps(4)
+    await world.patrol.again(InstallationId(8))
     assert set(await world.steps(40)) == {"a", "c"}
 
 

@@ -16,7 +16,7 @@ from mayfly.drivers import guard, jitconfig, keeper, workplaces
 from mayfly.drivers.accounts import Account, check_reachable, chosen
 from mayfly.drivers.jitconfig import JitDelivery
 from mayfly.drivers.kept import Order, Record
-from mayfly.drivers.process import ProcessDriver, Settings, open_driver
+from mayfly.drivers.process import Settings, driver_of, open_driver
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.protocol import Outcome
 from tests.fakes.runner_programs import (
@@ -153,7 +153,7 @@ async def test_no_claim_is_prepared_where_its_user_cannot_go(place: Stage):
 
 
 async def test_our_own_user_works_too(place: Stage):
-    driver = ProcessDriver(settings(place, "litters"), place.home, OWN, Admission(None))
+    driver = driver_of(settings(place, "litters"), place.home, OWN, Admission(None))
     await driver.prepare(claim())
     assert (await driver.run("r", jit_config())).outcome is Outcome.DONE
     await driver.close()
@@ -177,7 +177,7 @@ async def test_a_config_that_names_another_file_is_refused(place: Stage, name: s
 
 @pytest.mark.parametrize("config", ["", "not base64!", "e30", "W10=", "A" * 70_000])
 async def test_a_config_that_is_none_is_refused_without_quoting_it(place: Stage, config: str):
-    driver = ProcessDriver(settings(place, "probes"), place.home, OWN, Admission(None))
+    driver = driver_of(settings(place, "probes"), place.home, OWN, Admission(None))
     await driver.prepare(claim())
     with pytest.raises(Permanent, match="the JIT config") as raised:
         await driver.run("r", config)
@@ -328,7 +328,7 @@ async def test_nothing_outlives_a_killed_executor(place: Stage):
         killed.kill()
     await until(lambda: not any(map(alive, [*pids, record.pid])))
     assert list(place.home.glob("work-*")), "what it worked in is left to its successor"
-    driver = ProcessDriver(settings(place, "ends"), place.home, OWN, Admission(None))
+    driver = driver_of(settings(place, "ends"), place.home, OWN, Admission(None))
     await driver.close()
     assert list(place.home.iterdir()) == []
 
@@ -356,15 +356,13 @@ async def test_what_a_killed_keeper_left_is_found(place: Stage, orphaned: bool):
             assert alive(pid)
             other.kill()
             account = chosen(None, "0")
-            await ProcessDriver(
-                settings(place, "ends"), place.home, account, Admission(None)
-            ).close()
+            await driver_of(settings(place, "ends"), place.home, account, Admission(None)).close()
         await until(lambda: not alive(pid))
     assert list(place.home.iterdir()) == []
 
 
 async def test_a_keeper_that_died_while_it_waited_is_replaced(place: Stage):
-    driver = ProcessDriver(settings(place, "ends"), place.home, OWN, Admission(None))
+    driver = driver_of(settings(place, "ends"), place.home, OWN, Admission(None))
     spare = await driver.stand_by()
     os.kill(spare.pid, signal.SIGKILL)
     await until(lambda: not spare.waiting)

@@ -258,3 +258,25 @@ async def test_a_runner_nobody_takes_is_replaced_in_the_end(engine: Engine):
     await engine.turns(2)
     assert await state_of(engine, claim) is ClaimState.RETIRED
     assert engine.github.registered == {}
+
+
+async def test_a_runner_nobody_took_although_jobs_waited_is_counted(engine: Engine):
+    await engine.reconciler.turn()
+    claim = await engine.registered()
+    for _ in range(76):
+        await engine.turns()
+        await engine.ledger.heartbeat(claim, BOOT)
+    assert engine.corrected("runner_unserved") == 1
+    await engine.turns(2)
+    assert await state_of(engine, claim) is ClaimState.RETIRED
+
+
+async def test_a_refused_job_on_our_runner_is_counted_and_told(engine: Engine):
+    await engine.registered()
+    (name,) = engine.github.registered
+    theirs = [running_job(2, runner=name, labels=("self-hosted",)), running_job(3, runner="other")]
+    for job in theirs:
+        await engine.intake.submit(job.event)
+    figure = 'mayfly_job_misplaced_total{pool="linux"} 1.0'
+    assert figure in engine.telemetry.scrape().decode()
+    assert (await engine.heard()).count("job.misplaced") == 1

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mayfly.drivers import exitcodes, workplaces
+from mayfly.drivers import exitcodes, sandbox, workplaces
 from mayfly.drivers.process import Settings, open_driver
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.protocol import Outcome
@@ -26,11 +27,28 @@ from tests.fakes.runner_programs import (
     stage,
     until,
 )
+from tests.servers.absent import absent
 
 VANDAL = """
 cat bin/version >>$TRACES/versions
 echo changed >>bin/version; echo changed >bin/Runner.Listener; rm -rf externals; echo new >added
 env >$TRACES/env
+exit 0"""
+
+INTRUDER = """
+at=$RELEASES/2.336.0
+ls $at && echo seen >>$TRACES/seen
+tried() { name=$1; shift; "$@" && echo $name >>$TRACES/succeeded; }
+tried append sh -c "echo x >>$at/bin/version"
+tried replace sh -c "echo x >$at/bin/other && mv $at/bin/other $at/bin/Runner.Listener"
+tried add touch $at/added
+tried remove rm -rf $at/externals
+tried rename mv $at $RELEASES/2.999.0
+tried mode chmod 777 $at $at/bin/version
+tried link ln $at/bin/version $HOME/version
+tried lock sh -c "echo x >>$RELEASES/lock"
+tried remount mount -o remount,rw $RELEASES
+tried own sh -c "echo x >>$HOME/own"
 exit 0"""
 
 
@@ -87,6 +105,88 @@ async def test_what_a_job_does_to_its_copy_reaches_neither_the_cache_nor_the_nex
             await driver.cleanup()
             assert finished.outcome is Outcome.DONE
     assert place.trace("versions") == "2.336.0\n2.336.0"
+    assert contents(directory) == before
+    assert workplaces.copies(place.home) == workplaces.left(place.home) == []
+
+
+@pytest.fixture
+def bubblewrap() -> None:
+    if shutil.which("bwrap") is None:
+        absent("bubblewrap is not installed; tests/servers/install does it")
+
+
+def sandboxed(place: Stage, **changes: object) -> sandbox.Settings:
+    usual = sandbox.Settings(
+        release="newest",
+        cache=releases(place),
+        environment={"TRACES": str(place.traces)},
+        grace_seconds=0.5,
+        network="none",
+        processes=None,
+        read_write=(place.traces,),
+    )
+    return msgspec.structs.replace(usual, **changes)
+
+
+@pytest.mark.root
+async def test_a_job_of_the_process_driver_cannot_reach_the_cache(place: Stage):
+    if os.geteuid() != 0:
+        pytest.skip("needs root, because it runs jobs as another user")
+    directory = installed(place, "2.336.0", INTRUDER)
+    before = contents(directory)
+    variables = {"TRACES": str(place.traces), "RELEASES": str(releases(place))}
+    used = settings(place, run_as="nobody", environment=variables)
+    async with open_driver(used, place.home, Admission(ALLOWED)) as driver:
+        await driver.prepare(claim())
+        await driver.run("r", jit_config())
+    assert place.trace("succeeded") == "own"  # which shows that it tried
+    assert not (place.traces / "seen").exists()
+    assert contents(directory) == before
+    assert sorted(releases(place).iterdir()) == [directory]
+
+
+async def test_a_job_of_the_sandbox_driver_cannot_write_a_cache_it_is_shown(
+    place: Stage, bubblewrap: None
+):
+    """Not even one whose owner and modes would let it."""
+    directory = installed(place, "2.336.0", INTRUDER)
+    for path in [releases(place), *releases(place).rglob("*")]:
+        path.chmod(0o777)
+    before = contents(directory)
+    used = sandboxed(place, read_only=(releases(place),))
+    variables = used.environment | {"RELEASES": str(releases(place))}
+    used = msgspec.structs.replace(used, environment=variables)
+    async with sandbox.open_driver(used, place.home, Admission(ALLOWED)) as driver:
+        await driver.prepare(claim())
+        await driver.run("r", jit_config())
+    assert place.trace("succeeded") == "own"
+    assert place.trace("seen") == "seen"
+    assert contents(directory) == before
+    assert sorted(releases(place).iterdir()) == [directory]
+
+
+async def test_a_job_in_a_sandbox_has_a_copy_of_its_own_and_cannot_change_it(
+    place: Stage, bubblewrap: None
+):
+    text = (
+        "cat bin/version >>$TRACES/versions; ls >>$TRACES/entries\n"
+        "echo x >>bin/version || mv bin b || rm -rf externals || exit 0; exit 9"
+    )
+    directory = installed(place, "2.336.0", text)
+    before = contents(directory)
+    async with sandbox.open_driver(sandboxed(place), place.home, Admission(None)) as driver:
+        await driver.prepare(claim())
+        copies = [each for each in workplaces.left(place.home) if (each / "bin").exists()]
+        assert [contents(copy) for copy in copies] == [before]
+        assert not (copies[0] / "bin" / "version").samefile(directory / "bin" / "version")
+        installed(place, "2.337.0", text)  # beside a job that runs
+        assert (await driver.run("r", jit_config())).exit_code == 0
+        await driver.cleanup()
+        assert not copies[0].exists()
+        await driver.prepare(claim())
+        assert (await driver.run("r", jit_config())).exit_code == 0
+    assert place.trace("versions") == "2.336.0\n2.337.0"
+    assert place.trace("entries").split() == 2 * ["bin", "externals"]
     assert contents(directory) == before
     assert workplaces.copies(place.home) == workplaces.left(place.home) == []
 
@@ -154,6 +254,9 @@ async def test_a_release_that_cannot_be_used_is_refused_at_the_start(
 ):
     with pytest.raises(InvalidSettings, match=sentence):
         async with open_driver(settings(place, **changes), place.home, Admission(None)):
+            pass
+    with pytest.raises(InvalidSettings, match=sentence):
+        async with sandbox.open_driver(sandboxed(place, **changes), place.home, Admission(None)):
             pass
 
 

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from mayfly.engine.aftermath import Aftermath
-from mayfly.engine.retries import SEARCHED, Declined, Retried, Retries
+from mayfly.engine.declined import Declined
+from mayfly.engine.retries import SEARCHED, Retried, Retries
 from mayfly.model.access import Reason, Refused
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobId, WorkflowJob

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import structlog
 
-from mayfly.engine.sweeps import CALLS_PER_TURN, Sweeps
+from mayfly.engine.sweeps import CALLS_PER_TURN, RETURNED_AGAIN_SECONDS, Sweeps
 from mayfly.model.access import AccessRule
 from mayfly.model.errors import GitHubRefused, RefusalKind
 from mayfly.model.jobs import InstallationId, JobState
@@ -309,3 +309,44 @@ async def test_a_rule_granted_today_counts_tomorrow_at_the_latest(world: World):
     world.clock.advance(86_400)
     await world.passes(HOUR)
     assert set(world.swept()) == {"mona/hello queued"}
+
+
+# An installation that came back
+
+
+async def test_what_waited_while_the_app_was_suspended_is_found_in_the_next_turn(world: World):
+    await world.access.grant(AccessRule(label="linux", owner="octo"))
+    world.has_run(1, updated_at=NOON)
+    await world.passes(20)
+    world.github.seen = [HELLO]
+    await world.sweeps.revived(HELLO.installation)
+    await world.passes(20)
+    assert await world.known() == [1]
+    await world.passes(HOUR)
+    assert world.github.verbs("repositories_of") == ["repositories_of"]
+
+
+@pytest.mark.parametrize("verb", ["repositories_of", "runs", "run_jobs"])
+async def test_what_came_back_is_asked_again_in_minutes_where_github_is_silent(
+    world: World, verb: str
+):
+    await world.access.grant(AccessRule(label="linux", owner="octo"))
+    world.has_run(1)
+    world.github.seen = [HELLO]
+    await world.passes(20)
+    await world.sweeps.revived(HELLO.installation)
+    world.github.fail_before(verb)
+    await world.passes(60)
+    assert await world.known() == []
+    await world.passes(RETURNED_AGAIN_SECONDS)
+    assert await world.known() == [1]
+
+
+async def test_what_came_back_and_left_again_is_asked_once(world: World):
+    await world.passes(20)
+    await world.sweeps.revived(HELLO.installation)
+    world.github.fail_before(
+        "repositories_of", GitHubRefused(RefusalKind.SUSPENDED, "it is suspended")
+    )
+    await world.passes(HOUR)
+    assert world.github.verbs("repositories_of") == ["repositories_of"]

@@ -14,6 +14,7 @@ from mayfly.model.access import Admitted, Reason, Refused, Scope
 from mayfly.model.changes import PoolUse
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited, RefusalKind
+from mayfly.model.executors import Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId
 from mayfly.model.runners import ClaimState
 from mayfly.telemetry import (
@@ -25,6 +26,7 @@ from mayfly.telemetry import (
     WebhookResult,
     configure_logs,
 )
+from tests.fakes.clocks import NOON
 
 
 class Seconds:
@@ -107,12 +109,18 @@ def test_every_event_moves_its_own_series(telemetry: Telemetry):
     telemetry.github_refused(GitHubRefused(RefusalKind.SUSPENDED, ""))
     telemetry.github_refused(RateLimited(""))
     telemetry.github_refused(GitHubUnreachable(""))
-    telemetry.pools_seen({"linux": PoolUse(used=3, queued=9, open=6)}, [group_of("linux")] * 2)
+    uses = {"linux": PoolUse(used=3, queued=9, open=6)}
+    broken = Executor(pool="linux", machine="m1", seen_at=NOON, unprepared=3, reason="no disk")
+    sound = Executor(pool="linux", machine="m2", seen_at=NOON)
+    standings = [Standing(broken, None, absent=False), Standing(sound, None, absent=False)]
+    telemetry.pools_seen(uses, [group_of("linux")] * 2, standings)
     for name, labels, expected in [
         ("mayfly_job_decided_total", {"decision": "admitted"}, 1),
         ("mayfly_job_decided_total", {"decision": "not_allowed"}, 1),
         ("mayfly_job_waited_seconds_sum", {"pool": "linux"}, 42),
         ("mayfly_runner_onlined_seconds_sum", {"pool": "linux"}, 7),
+        ("mayfly_pool_serving_executors", {"pool": "linux"}, 1),
+        ("mayfly_pool_broken_executors", {"pool": "linux"}, 1),
         ("mayfly_claim_ended_total", {"pool": "linux", "end": "lost"}, 1),
         ("mayfly_reconciler_corrected_total", {"correction": "runner_deleted"}, 2),
         ("mayfly_webhook_answered_total", {"result": "recorded"}, 1),

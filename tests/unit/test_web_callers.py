@@ -32,6 +32,13 @@ PATHS = [
     Path("GET", "/metrics", "/metrics", FIGURES),
     Path("GET", "/schema/openapi.json", "/schema/openapi.json", ANY_TOKEN),
     Path("POST", "/v1/pools/linux/lease", "/v1/pools/{pool}/lease", EXECUTORS, {"wait_seconds": 0}),
+    Path(
+        "POST",
+        "/v1/pools/linux/attend",
+        "/v1/pools/{pool}/attend",
+        EXECUTORS,
+        {"machine": "m", "boot": "b", "wait_seconds": 0},
+    ),
     *(
         Path("POST", f"/v1/leases/{verb}", f"/v1/leases/{verb}", EXECUTORS, {"lease": "linux/7"})
         for verb in ("complete", "abandon")
@@ -65,6 +72,17 @@ PATHS = [
     Path("GET", "/v1/stalled", "/v1/stalled", OPERATORS),
     Path("GET", "/v1/runners", "/v1/runners", OPERATORS),
     Path("GET", "/v1/runners/github", "/v1/runners/github", OPERATORS),
+    Path("GET", "/v1/executors", "/v1/executors", OPERATORS),
+    *(
+        Path(
+            "POST",
+            f"/v1/executors/{verb}",
+            f"/v1/executors/{verb}",
+            OPERATORS,
+            {"everything": True},
+        )
+        for verb in ("drain", "shutdown", "return")
+    ),
     Path("GET", "/v1/pools", "/v1/pools", OPERATORS),
     *(
         Path(method, f"/v1/pools/linux/{verb}", f"/v1/pools/{{pool}}/{verb}", OPERATORS, order)

@@ -24,9 +24,11 @@ from mayfly.ports import Clock, Lease, OperableBus
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator[OperableBus]:
+async def open_bus(
+    url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
+) -> AsyncIterator[OperableBus]:
     """An empty bus; it needs no address, and takes every subject."""
-    del url, subjects
+    del url, subjects, declares
     yield MemoryBus(clock)
 
 

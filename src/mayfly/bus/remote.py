@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlunsplit
 
 import msgspec
 
@@ -22,6 +22,7 @@ from mayfly.model.protocol import (
     SettleOrder,
 )
 from mayfly.model.requests import Dead, Message, RunnerRequest, Waiting, sized
+from mayfly.model.urls import QUOTE, parts_of
 from mayfly.ports import Clock, Lease
 
 LONGEST_POLL = timedelta(seconds=25)
@@ -53,12 +54,14 @@ class Named(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator["RemoteBus"]:
+async def open_bus(
+    url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
+) -> AsyncIterator["RemoteBus"]:
     """The bus of the control plane at `https://:TOKEN@HOST`; its pools are the subjects.
 
     An executor's token leases, completes and abandons for its pools; an operator's does the rest.
     """
-    del clock, subjects
+    del clock, subjects, declares
     where = parsed(url)
     async with open_calls(
         where.server, where.token, caller="client", ca_file=where.ca_file
@@ -165,10 +168,10 @@ class RemoteBus:
 
 
 def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:  # a bracket that is not closed; the url is a secret
-        raise InvalidSettings("the url of a remote bus is not like https://:TOKEN@host") from None
+    parts = parts_of(url)
+    if parts is None or not parts.hostname or parts.scheme not in {"http", "https"}:
+        raise InvalidSettings(f"the url of a remote bus is not like https://:TOKEN@host; {QUOTE}")
+    return parts
 
 
 def _path(subject: str, verb: str) -> str:

@@ -11,9 +11,10 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import MessageSizeExceededError
 
-from mayfly.bus.servicebus_links import DECLARE, Address, Link, opened_client, parsed
+from mayfly.backends import Elsewhere
+from mayfly.bus.servicebus_links import DECLARE, Address, Link, opened_client, parsed, renamed
 from mayfly.bus.servicebus_subscriptions import MOST_COUNTED, Subscription
-from mayfly.bus.servicebus_topics import declared
+from mayfly.bus.servicebus_topics import declared, removed
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.requests import KEPT_FOR, Dead, Message, Waiting, sized
 from mayfly.ports import Clock, Lease, OperableBus
@@ -26,11 +27,14 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,48}[A-Za-z0-9])?")
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator[OperableBus]:
+async def open_bus(
+    url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
+) -> AsyncIterator[OperableBus]:
     """The bus at `url`; every subject's subscription has to be there.
 
     It needs the roles Data Sender and Data Receiver, and nothing of the management plane.
     """
+    del declares  # it makes nothing in any case
     address = parsed(url)
     checked(subjects)
     async with opened_client(address) as client, AsyncExitStack() as stack:
@@ -46,6 +50,17 @@ async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIter
 async def declare(url: str, subjects: Sequence[str]) -> list[str]:
     """Make the topic, and each subject's subscription with its rule. Needs the role Data Owner."""
     return await declared(parsed(url), checked(subjects))
+
+
+def elsewhere(url: str, name: str) -> Elsewhere:
+    """A bus with a topic of that name in the namespace of `url`."""
+    return Elsewhere(renamed(url, name), f"topic {name} of Service Bus at {parsed(url).namespace}")
+
+
+async def remove(url: str, subjects: Sequence[str]) -> None:
+    """Take away the topic, and every subscription with it. Idempotent. Needs Data Owner."""
+    del subjects
+    await removed(parsed(url))
 
 
 def checked(subjects: Sequence[str]) -> Sequence[str]:

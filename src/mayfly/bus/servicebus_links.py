@@ -26,6 +26,8 @@ CLOSE_TIME = timedelta(seconds=5)
 DECLARE = "run `mayfly bus declare`"
 
 _ADDRESS = re.compile(r"sb://(?P<namespace>[A-Za-z0-9.-]+)(?:/(?P<topic>[^/?#]+))?/?")
+_NAMESPACE = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
+"""As errors show it."""
 _BROKEN = (sdk.ServiceBusConnectionError, sdk.ServiceBusCommunicationError)
 """What a link says that was closed because nobody used it for ten minutes; the next one works."""
 _RIGHTS = "it needs the roles Azure Service Bus Data Sender and Azure Service Bus Data Receiver"
@@ -67,12 +69,27 @@ def parsed(url: str) -> Address:
     try:
         found = parse_connection_string(url)
     except ValueError:
-        raise InvalidSettings(
-            "[bus] url is not an address of Service Bus; use "
-            "sb://NAMESPACE.servicebus.windows.net/TOPIC for a managed identity, or "
-            "Endpoint=sb://…;SharedAccessKeyName=…;SharedAccessKey=… for a key"
-        ) from None  # the SDK's text may quote it
+        raise _not_an_address() from None  # the SDK's text may quote it
+    if not _NAMESPACE.fullmatch(found.fully_qualified_namespace):
+        raise _not_an_address()
     return Address(found.fully_qualified_namespace, found.entity_path or TOPIC, url)
+
+
+def renamed(url: str, topic: str) -> str:
+    """The url for another topic of the same namespace."""
+    address = parsed(url)
+    if address.connection_string is None:
+        return f"sb://{address.namespace}/{topic}"
+    kept = [part for part in url.split(";") if part and not part.lower().startswith("entitypath=")]
+    return ";".join([*kept, f"EntityPath={topic}"])
+
+
+def _not_an_address() -> InvalidSettings:
+    return InvalidSettings(
+        "[bus] url is not an address of Service Bus; use "
+        "sb://NAMESPACE.servicebus.windows.net/TOPIC for a managed identity, or "
+        "Endpoint=sb://…;SharedAccessKeyName=…;SharedAccessKey=… for a key"
+    )
 
 
 @asynccontextmanager

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ LOOK_TIME = 0.5
 """Seconds of one receive, and so of a lease that does not wait: there is no shorter question."""
 REASON_TIME = 3.0
 """Seconds to open a link again and to hear why it was refused."""
+MOVE_TIME = 3.0
+"""Seconds to be given a message that is known to be there, unless somebody else has it."""
 PAGE = 250
 """Messages that are peeked at once."""
 MOST_COUNTED = 25_000
@@ -144,19 +146,24 @@ class Subscription:
 
     async def dead(self, limit: int) -> list[Dead]:
         """Those of the last seven days."""
-        async with self._dead_letters() as (link, receiver):
-            found = await link.call(
-                lambda: receiver.peek_messages(limit, sequence_number=1)  # one page is enough
-            )
-        return [_as_dead(message) for message in found if not self._is_old(message)]
+        found: list[Dead] = []
+        async with (
+            self._dead_letters() as (link, receiver),
+            aclosing(_pages(link, receiver)) as pages,
+        ):
+            async for page in pages:
+                found += [_as_dead(message) for message in page if not self._is_old(message)]
+                if len(found) >= limit:
+                    break
+        return found[:limit]
 
     async def requeue(self, resend: Resend) -> int:
         """Send again what is dead now; how many. Those older than seven days are removed."""
         count = 0
         async with self._dead_letters() as (link, receiver):
-            left = len(await link.call(lambda: receiver.peek_messages(PAGE, sequence_number=1)))
+            left = sum([len(page) async for page in _pages(link, receiver)])
             # Bounded, because what nobody can read comes back while we are at it.
-            while left > 0 and (message := await self._next(link, receiver)):
+            while left > 0 and (message := await self._next(link, receiver, MOVE_TIME)):
                 left -= 1
                 if not self._is_old(message):
                     await resend(_body(message))
@@ -241,10 +248,10 @@ class Subscription:
         return Lease(lease_id, found)
 
     async def _next(
-        self, link: Link, receiver: ServiceBusReceiver
+        self, link: Link, receiver: ServiceBusReceiver, seconds: float = LOOK_TIME
     ) -> ServiceBusReceivedMessage | None:
         """One at a time: what else is asked for is locked before anybody can have it."""
-        found = await self._noticed(link, lambda: receiver.receive_messages(1, LOOK_TIME))
+        found = await self._noticed(link, lambda: receiver.receive_messages(1, seconds))
         return found[0] if found else None
 
     async def _page(self, first: int, most: int) -> list[ServiceBusReceivedMessage]:
@@ -303,6 +310,20 @@ class Subscription:
         # The server decides when a lock ends; only what has ended by any clock is forgotten.
         oldest = self._clock.now() - LEASE_TIME
         self._held = {key: held for key, held in self._held.items() if held.until > oldest}
+
+
+async def _pages(
+    link: Link, receiver: ServiceBusReceiver
+) -> AsyncGenerator[list[ServiceBusReceivedMessage], None]:
+    """All there are, the oldest first: a page may hold less than was asked for, and be none."""
+    first = 1
+
+    async def peeked() -> list[ServiceBusReceivedMessage]:
+        return await receiver.peek_messages(PAGE, sequence_number=first)
+
+    while page := await link.call(peeked):
+        yield page
+        first = _number(page[-1]) + 1
 
 
 async def _unless_lost(

@@ -1,7 +1,7 @@
 """Topics and subscriptions of Service Bus, made or found as the bus needs them."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 
 from azure.core.exceptions import (
@@ -33,21 +33,39 @@ async def declared(address: Address, pools: Sequence[str]) -> list[str]:
         return await made(namespace, address.topic, pools)
 
 
+async def removed(address: Address) -> None:
+    """The topic is gone, and every subscription with it."""
+    async with _opened(address) as namespace:
+        await unmade(namespace, address.topic)
+
+
 async def made(
     namespace: ServiceBusAdministrationClient, topic: str, pools: Sequence[str]
 ) -> list[str]:
     """What there is, a line each; nothing that was there is changed but rules."""
-    where = f"Service Bus, {namespace.fully_qualified_namespace}"
-    try:
+    with _as_ours(namespace):
         lines = [await _topic(namespace, topic)]
         for pool in pools:
             lines += await _subscription(namespace, topic, pool)
+    return lines
+
+
+async def unmade(namespace: ServiceBusAdministrationClient, topic: str) -> None:
+    """The topic is gone; nothing is wrong when it was not there."""
+    with _as_ours(namespace), suppress(ResourceNotFoundError):
+        await namespace.delete_topic(topic)
+
+
+@contextmanager
+def _as_ours(namespace: ServiceBusAdministrationClient) -> Iterator[None]:
+    where = f"Service Bus, {namespace.fully_qualified_namespace}"
+    try:
+        yield
     except HttpResponseError as error:
         advice = f"; {_OWNER}" if error.status_code in {401, 403} else ""
         raise Permanent(f"{where}: refused with status {error.status_code}{advice}") from error
     except AzureError as error:
         raise Transient(f"{where}: it cannot be reached") from error
-    return lines
 
 
 @asynccontextmanager

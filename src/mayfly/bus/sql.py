@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from mayfly.database import Database, open_database
-from mayfly.model.errors import Permanent
+from mayfly.database import Database, Schema, inspect, open_database
+from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.requests import (
     KEPT_FOR,
     LARGEST_DELIVERIES,
@@ -89,9 +89,16 @@ _expire = sa.delete(message).where(message.c.published_at <= sa.bindparam("oldes
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator[OperableBus]:
+async def open_bus(
+    url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
+) -> AsyncIterator[OperableBus]:
     """The bus in the database at `url`; it takes every subject."""
     del subjects
+    if not declares and (await inspect(url)).schema is not Schema.CURRENT:
+        raise InvalidSettings(
+            "the database of the bus lacks this version's schema; "
+            "start the control plane or run `mayfly bus declare`"
+        )
     async with open_database(url) as database:
         bus = SqlBus(database, clock)
         async with database.listening(bus.rung):

@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import cast
 
-from mayfly.model.errors import InvalidSettings
+from mayfly.model.errors import InvalidSettings, not_installed
 
 EXTRAS = {"cosmos": "azure", "servicebus": "azure"}
 """The extra that installs a backend, where it is not called like it."""
@@ -18,7 +18,5 @@ def backend(kind: str, name: str) -> ModuleType:
         raise InvalidSettings(f"there is no backend {name!r} among mayfly.{kind}; known: {choice}")
     try:
         return cast("ModuleType", known[name].load())
-    except ModuleNotFoundError as error:
-        raise InvalidSettings(
-            f"backend {name!r} needs {error.name}; install mayfly-runners[{EXTRAS.get(name, name)}]"
-        ) from error
+    except ImportError as error:
+        raise not_installed(f"backend {name!r}", EXTRAS.get(name, name), error) from error

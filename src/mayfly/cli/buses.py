@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from mayfly.backends import DeclareBus, OpenBus
 from mayfly.bus import remote
 from mayfly.cli import calls
 from mayfly.cli.backends import backend
 from mayfly.cli.settings import Settings, load
 from mayfly.engine.clock import SystemClock
 from mayfly.model.errors import NotFound
-from mayfly.ports import DeclareBus, OpenBus, OperableBus
+from mayfly.ports import OperableBus
 
 _DEFAULT = Path("mayfly.toml")
 

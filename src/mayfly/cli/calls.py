@@ -32,9 +32,10 @@ def get(path: str, kind: type[T], **params: str | int | bool | None) -> T:
     return _decoded(_call("GET", path, params=params).content, kind)
 
 
-def post(path: str, kind: type[T]) -> T:
-    """POST without a body, decoded as `kind`."""
-    return _decoded(_call("POST", path).content, kind)
+def post(path: str, kind: type[T], order: object = None) -> T:
+    """POST an order, or no body, decoded as `kind`."""
+    body = None if order is None else msgspec.to_builtins(order)
+    return _decoded(_call("POST", path, json=body).content, kind)
 
 
 def put(path: str, body: object) -> None:

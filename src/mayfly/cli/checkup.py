@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from mayfly.backends import OpenBus
 from mayfly.cli.backends import backend
 from mayfly.cli.settings import IntakeKind, Settings
 from mayfly.cli.surprises import surprises
@@ -18,7 +19,7 @@ from mayfly.github.judgements import Needs
 from mayfly.model.errors import MayflyError
 from mayfly.model.findings import Finding, failed, good, unchecked, warning, wrong
 from mayfly.model.pools import Pool, PoolScope
-from mayfly.ports import Clock, OpenBus, OperableBus
+from mayfly.ports import Clock, OperableBus
 from mayfly.store import examinations
 
 _LONGEST = 25.0
@@ -106,7 +107,7 @@ async def _bus(settings: Settings, clock: Clock) -> list[Finding]:
             return [unchecked("bus", "its database needs this version's schema")]
     open_bus: OpenBus = backend("buses", kind).open_bus
     names = [pool.name for pool in settings.pools]
-    return await examine_bus(open_bus(url, clock, names), settings.pools)
+    return await examine_bus(open_bus(url, clock, names, declares=False), settings.pools)
 
 
 async def _github(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:

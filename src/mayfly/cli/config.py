@@ -60,10 +60,16 @@ def check(config: ConfigFile = Path("mayfly.toml")) -> None:
         from mayfly.cli.backends import backend
         from mayfly.cli.settings import load
         from mayfly.cli.surprises import surprises
+        from mayfly.database import checked
 
         settings = load(config)
-        backend("stores", settings.file.store.backend)
-        backend("buses", settings.file.bus.backend)
+        for kind, name, url in (
+            ("stores", settings.file.store.backend, settings.store_url),
+            ("buses", settings.file.bus.backend, settings.bus_url),
+        ):
+            backend(kind, name)
+            if name == "sql":
+                checked(url.reveal())
         if (rules := settings.file.access_rules.backend) is not None:
             backend("access_rules", rules)
         for surprise in surprises(settings):

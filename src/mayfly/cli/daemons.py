@@ -1,7 +1,7 @@
 """`mayfly serve`, `executor`, `simulator` and `demo`: the commands that keep running."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -75,6 +75,12 @@ def simulator(
     ] = None,
     owner: Annotated[str, typer.Option(help="Has the App installed.")] = "octo-org",
     repository: Annotated[list[str] | None, typer.Option(help="Of the owner.")] = None,
+    runner_flow: Annotated[
+        Literal["v1", "v2"], typer.Option(help="How a runner of GitHub's protocol gets its job.")
+    ] = "v1",
+    runner_encryption: Annotated[
+        Literal["sha1", "sha256", "plain"], typer.Option(help="How its messages are sealed.")
+    ] = "sha1",
 ) -> None:
     """Run GitHub in a box on loopback: for trying out, for tests, never for real jobs."""
     with as_sentences():
@@ -88,15 +94,32 @@ def simulator(
             workflows=tuple(workflow or ()),
             owner=owner,
             repositories=tuple(repository or ("octo-repo",)),
+            runner_flow=runner_flow,
+            runner_encryption=runner_encryption,
         )
 
 
 def demo(
+    store: Annotated[
+        str, typer.Option(help="Where the ledger is: sqlite, or postgres at MAYFLY_STORE_URL.")
+    ] = "sqlite",
+    bus: Annotated[
+        str,
+        typer.Option(
+            help="Where runner requests wait: sql (the ledger's database), sqlite, memory, or "
+            "postgres, rabbitmq, servicebus at MAYFLY_BUS_URL."
+        ),
+    ] = "sql",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the work directory.")] = False,
 ) -> None:
-    """Run 8 workflow jobs end to end on this machine, against a simulated GitHub."""
-    with as_sentences():
-        from mayfly.cli.demo import run_demo
+    """Run 8 workflow jobs end to end on this machine, against a simulated GitHub.
 
-        code = run_demo(keep=keep)
+    What it makes on a server is called mayfly_demo_… and removed afterwards.
+
+    Without a url a server is on this machine, with its usual port and user.
+    """
+    with as_sentences():
+        from mayfly.cli.demo import Wanted, run_demo
+
+        code = run_demo(Wanted(store, bus, keep))
     raise typer.Exit(code)

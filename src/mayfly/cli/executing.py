@@ -11,14 +11,16 @@ from typing import Any
 import msgspec
 
 from mayfly import executor
+from mayfly.backends import OpenBus
 from mayfly.calls import open_calls
+from mayfly.cli.backends import backend
 from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret, variable
 from mayfly.cli.installing import asked
-from mayfly.drivers import process
-from mayfly.drivers.guard import Started
+from mayfly.drivers.runs import RunnerSettings
 from mayfly.executor import Settings, Token, default_state_dir
+from mayfly.executor.claims import StartedQuestion
 from mayfly.model.errors import InvalidSettings
-from mayfly.ports import Driver, OpenBus
+from mayfly.ports import Driver
 from mayfly.releases import cache
 from mayfly.releases.upkeep import kept_current
 
@@ -30,6 +32,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Certificates to trust instead of the usual ones."""
     plain_http: bool = False
     """Allow http:// to another host, where the token could be read on the way."""
+    driver: str = "process"
+    """How a runner runs: the name of an entry point `mayfly.drivers`; `[runner]` is its table."""
     bus: str = "remote"
     """Where it hears of work; `remote`: from the control plane."""
     bus_url_file: Path | None = None
@@ -44,7 +48,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """An executor's settings file."""
 
     runner: dict[str, Any]
-    """`[runner]`: the settings of the process driver."""
+    """`[runner]`: the settings of the driver that `[executor] driver` names."""
     executor: Tuning = Tuning()
 
 
@@ -84,31 +88,24 @@ def execute(
         idle_seconds=tuning.idle_seconds,
         prepare_timeout_seconds=tuning.prepare_timeout_seconds,
     )
-    open_driver = _driver(_runner(file, config, settings.state_dir), settings)
+    open_driver = _driver(file, config, settings)
     work = executor.run(settings, open_driver, open_bus=_own_bus(tuning, pool))
     return asyncio.run(_to_the_end(work))
 
 
-def _driver(runner: process.Settings, settings: Settings) -> executor.OpenDriver:
-    """The machine's driver; with `newest`, beside it the upkeep of the releases it uses."""
-    if runner.release != cache.NEWEST or runner.cache is None:
-        return partial(process.open_driver, runner)
-    return partial(_current_driver, runner, runner.cache, settings)
-
-
 @asynccontextmanager
 async def _current_driver(
-    runner: process.Settings,
+    open_driver: executor.OpenDriver,
     releases: Path,
     settings: Settings,
     home: Path,
-    started: Started,
+    started: StartedQuestion,
 ) -> AsyncIterator[Driver]:
     async with (
         open_calls(
             settings.server, settings.token.reveal(), caller="executor", ca_file=settings.ca_file
         ) as calls,
-        process.open_driver(runner, home, started) as driver,
+        open_driver(home, started) as driver,
         kept_current(releases, partial(asked, calls), ca_file=settings.ca_file),
     ):
         yield driver
@@ -122,8 +119,7 @@ def _own_bus(tuning: Tuning, pool: str) -> executor.OwnBus:
         raise InvalidSettings(
             '[executor] bus = "memory" is in the control plane\'s process; leave `bus` out'
         )
-    # An executor that leases over HTTPS pays for none of these.
-    from mayfly.cli.backends import backend
+    # An executor that leases over HTTPS does not pay for this.
     from mayfly.engine.clock import SystemClock
 
     url = variable("MAYFLY_BUS_URL")
@@ -155,9 +151,21 @@ def _file(config: Path | None) -> File:
     return decoded(config, File, 'write one with [runner] release = "newest"')
 
 
-def _runner(file: File, config: Path | None, state_dir: Path) -> process.Settings:
+def _driver(file: File, config: Path | None, settings: Settings) -> executor.OpenDriver:
+    """`open_driver` of the driver the file names, with its `[runner]` filled in.
+
+    With `newest`, the upkeep of the releases it uses stands beside it.
+    """
+    module = backend("drivers", file.executor.driver)
     try:
-        found = msgspec.convert(file.runner, process.Settings, dec_hook=path_hook)
-        return msgspec.structs.replace(found, cache=found.cache or cache.in_state_dir(state_dir))
+        runner = msgspec.convert(file.runner, module.Settings, dec_hook=path_hook)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{config}: [runner] {error}") from error
+    if not isinstance(runner, RunnerSettings):
+        return partial(module.open_driver, runner)  # its runner is not on this machine
+    releases = runner.cache or cache.in_state_dir(settings.state_dir)
+    found = msgspec.structs.replace(runner, cache=releases)
+    open_driver = partial(module.open_driver, found)
+    if found.release != cache.NEWEST:
+        return open_driver
+    return partial(_current_driver, open_driver, releases, settings)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from secrets import token_hex
+from typing import Literal
 
 from cryptography.hazmat.primitives import serialization
 
@@ -20,6 +21,8 @@ def simulate(
     workflows: tuple[Path, ...],
     owner: str,
     repositories: tuple[str, ...],
+    runner_flow: Literal["v1", "v2"],
+    runner_encryption: Literal["sha1", "sha256", "plain"],
 ) -> None:
     """Until interrupted. Files that are missing are made, readable by their owner only."""
     for path in workflows:
@@ -36,6 +39,8 @@ def simulate(
         webhook_secret=read_secret(secret_file, "the webhook's secret"),
         accounts=(Account(login=owner, repositories=repositories),),
         workflows=tuple(str(path) for path in workflows),
+        runner_flow=runner_flow,
+        runner_encryption=runner_encryption,
     )
     try:
         run(settings)

@@ -7,16 +7,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from mayfly.model.errors import InvalidSettings
+from mayfly.model.urls import QUOTE, parts_of
 
-KNOWN = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+KNOWN = f"sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME; {QUOTE}"
 
 
 def parsed(url: str) -> URL:
-    """The address in its parts; InvalidSettings, without its password, when it is none of ours."""
-    try:
-        address = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise InvalidSettings(f"{_shown(url)!r} is no database address; use {KNOWN}") from error
+    """The address in its parts; InvalidSettings, showing none of them, when it is none of ours."""
+    address = _read(url)
+    if address is None:
+        raise InvalidSettings(
+            f"the url of the store or the bus is no database address; use {KNOWN}"
+        )
     kind = address.get_backend_name()
     if kind not in {"sqlite", "postgresql"} or not address.database:
         raise InvalidSettings(f"store.url names {kind!r}; this version knows {KNOWN}")
@@ -37,7 +39,11 @@ def place_of(address: URL) -> str:
     return f"{address.database} at {host}:{address.port or 5432}"
 
 
-def _shown(url: str) -> str:
-    """What cannot be read may have its password anywhere before the last @ or after a ?."""
-    place = url.partition("?")[0].rpartition("@")
-    return f"…@{place[2]}" if place[1] else place[2]
+def _read(url: str) -> URL | None:
+    """None: it cannot be read, or not without doubt."""
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+    # A file may be called anything; a server's url may hold a password.
+    return address if address.get_backend_name() == "sqlite" or parts_of(url) else None

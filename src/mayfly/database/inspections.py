@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from mayfly.database.addresses import path_of
+from mayfly.database.kinds import server
 from mayfly.database.migrations import history
 from mayfly.model.errors import InvalidSettings, Transient
 
@@ -60,10 +61,8 @@ async def look(url: str, step: Callable[[Connection], T]) -> T | None:
     path = path_of(url)
     if path is not None:
         return await asyncio.to_thread(_look_at_file, path, step)
-    # Its driver is an extra that SQLite does without.
-    from mayfly.database import postgres  # noqa: PLC0415 - see above
-
-    return await postgres.looked(url, step)
+    found: T | None = await server().looked(url, step)
+    return found
 
 
 def schema_of(connection: Connection) -> SchemaState:

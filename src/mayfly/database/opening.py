@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from mayfly.database import sqlite
 from mayfly.database.addresses import path_of
+from mayfly.database.kinds import server
 
 T = TypeVar("T")
 
@@ -84,7 +85,4 @@ def _kind_of(url: str) -> tuple[ModuleType, str]:
     path = path_of(url)
     if path is not None:
         return sqlite, path
-    # Its driver is an extra that SQLite does without.
-    from mayfly.database import postgres  # noqa: PLC0415 - see above
-
-    return postgres, url
+    return server(), url

@@ -3,12 +3,13 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import URL, Connection, NullPool, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mayfly.database import servers
 from mayfly.database.addresses import parsed
@@ -16,6 +17,10 @@ from mayfly.database.advisory import MIGRATING, SPACE, Crossed
 from mayfly.database.leadership import Leadership
 from mayfly.database.listeners import CHANNEL, Listener
 from mayfly.database.migrations import migrate
+from mayfly.database.rights import hindrances
+from mayfly.model.errors import MayflyError
+
+log = structlog.get_logger("mayfly")
 
 T = TypeVar("T")
 
@@ -29,6 +34,8 @@ TRIES = 5
 """Of a step that met another transaction; by the fifth, two that met have passed each other."""
 PAUSE_SECONDS = 0.02
 """Before the second try, on average, and twice as much before each further one."""
+SAY_AGAIN_SECONDS = 60.0
+"""What is refused is refused to every request, and said to the log so seldom."""
 STATEMENTS = 500
 """Prepared statements a connection keeps: more than there are."""
 
@@ -44,6 +51,7 @@ class Database:
         self._leadership = Leadership(self._server.connect)
         self._listener = Listener(self._server.connect)
         self._works: set[asyncio.Task[Any]] = set()
+        self._said: dict[str, float] = {}
 
     async def write(self, step: Callable[[Connection], T]) -> T:
         """`step` in a transaction; tried again from its beginning when it met another."""
@@ -109,7 +117,7 @@ class Database:
     async def _once(self, engine: AsyncEngine, step: Callable[[Connection], T]) -> T:
         committing = False
         try:
-            async with engine.connect() as connection:
+            async with engine.connect() as connection, _dropped_when_spent(connection):
                 result = await connection.run_sync(step)
                 committing = True
                 await connection.commit()
@@ -120,7 +128,35 @@ class Database:
             ours = self._server.told(error, committing=committing)
             if ours is None:
                 raise
+            if servers.is_refused(error):
+                ours = await self._refused() or ours
+                self._say(str(ours))
             raise ours from error
+
+    async def _refused(self) -> MayflyError | None:
+        """What is lacking, in words that PostgreSQL's own errors have not."""
+        with suppress(*servers.ERRORS):
+            async with self._reading.connect() as connection:
+                if found := await connection.run_sync(hindrances):
+                    return self._server.refused("; ".join(": ".join(one) for one in found))
+        return None
+
+    def _say(self, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._said.get(reason, -SAY_AGAIN_SECONDS) >= SAY_AGAIN_SECONDS:
+            self._said[reason] = now
+            log.error("database.refused", reason=reason)
+
+
+@asynccontextmanager
+async def _dropped_when_spent(connection: AsyncConnection) -> AsyncIterator[None]:
+    """The next one may be to another server: a primary that became a standby keeps its clients."""
+    try:
+        yield
+    except servers.ERRORS as error:
+        if servers.is_spent(error):
+            await connection.invalidate()
+        raise
 
 
 LONGEST_NAME = 7_900

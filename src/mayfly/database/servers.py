@@ -16,19 +16,25 @@ STATEMENT_SECONDS = 10
 """No statement of ours takes a tenth of it at a backlog of 100,000 jobs."""
 LOCK_SECONDS = 5
 """How long a step waits for another one's; a step takes milliseconds."""
-IDLE_SECONDS = 15
+IDLE_SECONDS = 5
 """A transaction whose process has stopped in its middle holds its locks no longer than that."""
+MIGRATION_IDLE_SECONDS = 60
+"""The same for a migration, which works on rows between two statements."""
 GRACE_SECONDS = 5.0
 """After its own limit, a server that has not ended a statement is taken for dead."""
 
-ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_DRIVER = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The second one comes from a session whose server has said good-bye and not closed it yet."""
+ERRORS = (SQLAlchemyError, asyncpg.PostgresError, *_DRIVER, OSError, TimeoutError)
 """All that SQLAlchemy, the driver and the network raise."""
 _MET = {"40001", "40P01", "23505", "0A000"}
 """Serialization failure, deadlock, the same new row twice, a plan of before a migration."""
-_PASSES = ("08", "25006", "25P03", "40", "53", "55", "57", "58")
+_PASSES = ("08", "25P03", "40", "53", "55", "57", "58")
 """Classes of states that pass: connections, locks, resources, an operator's or a system's error."""
 _SETTINGS = ("28", "3D", "3F", "42501")
 """Password, database, schema, rights: a person has to act."""
+_REFUSED = (*_SETTINGS, "25006", "42P01")
+"""The same while we run, a standby, and a table that is gone: it may be restored just now."""
 
 
 class Met(Exception):
@@ -70,7 +76,8 @@ class Server:
 
     def migrating(self) -> dict[str, Any]:
         """Arguments of a connection that may take its time."""
-        return {**self._arguments(idle_in_transaction_session_timeout="0"), "command_timeout": None}
+        patience = {"idle_in_transaction_session_timeout": f"{MIGRATION_IDLE_SECONDS}s"}
+        return {**self._arguments(**patience), "command_timeout": None}
 
     async def connect(self) -> asyncpg.Connection:
         """A connection outside the pools, for what belongs to a session."""
@@ -79,6 +86,8 @@ class Server:
     def told(self, error: BaseException, *, committing: bool) -> MayflyError | Met | None:
         """Ours for it; None when it is a mistake of ours, which its traceback shows best."""
         state, lost = _state(error), _is_lost(error)
+        if is_refused(error):
+            return self.refused(_reason(error))
         if not (lost or state.startswith(_PASSES) or state in _MET):
             return None
         unknown = committing and state not in _MET
@@ -98,6 +107,10 @@ class Server:
     def busy(self) -> Transient:
         """A step has met others in every one of its tries."""
         return Transient(f"the database {self.place} is busy; nothing was changed")
+
+    def refused(self, reason: str) -> Transient:
+        """A person has to act, and it works afterwards."""
+        return Transient(f"the database {self.place} refuses: {reason}; nothing was changed")
 
     def unusable(self, error: BaseException) -> MayflyError:
         """What `serve` says when it cannot begin."""
@@ -125,6 +138,16 @@ class Server:
         }
 
 
+def is_refused(error: BaseException) -> bool:
+    """The server will not do it for us as things are."""
+    return _state(error).startswith(_REFUSED)
+
+
+def is_spent(error: BaseException) -> bool:
+    """The connection is of no more use, although nobody else sees to it."""
+    return is_refused(error) or isinstance(error, asyncpg.InternalClientError)
+
+
 def _cause(error: BaseException) -> BaseException:
     """The driver's own error inside SQLAlchemy's two."""
     inner = getattr(error, "orig", error)
@@ -141,7 +164,7 @@ def _is_lost(error: BaseException) -> bool:
     """The server was not reached, or not any more."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or "connection is closed" in str(error.orig)
-    return isinstance(error, OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError)
+    return isinstance(error, (OSError, TimeoutError, PoolTimeout, *_DRIVER))
 
 
 def _reason(error: BaseException) -> str:

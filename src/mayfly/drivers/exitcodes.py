@@ -30,3 +30,9 @@ def is_githubs(program: str) -> bool:
 def sentence(program: str, code: int) -> str | None:
     """What a code means; None for one that means nothing, and for other programs."""
     return _SENTENCES.get(code) if is_githubs(program) else None
+
+
+def ended(program: str, code: int) -> str:
+    """How a program ended, with what that means where it is known."""
+    meaning = sentence(program, code)
+    return f"ended with exit code {code}" + (f" ({meaning})" if meaning else "")

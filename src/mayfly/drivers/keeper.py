@@ -9,6 +9,7 @@ A program of its own (`python -I -S keeper.py`, standard library only), started 
 * stderr: the output of the runner.
 """
 
+import binascii
 import ctypes
 import errno
 import json
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # a keeper's start is on the way of every job, so it imports 
 _SET_DUMPABLE = 4
 _SET_CHILD_SUBREAPER = 36
 _SET_NO_NEW_PRIVS = 38
+_JOIN_SESSION_KEYRING = 1
+_CLONE_NEWNET = 0x40000000
 _KILLING_SECONDS = 30.0  # a process in uninterruptible sleep must not keep us for ever
 _TURN_SECONDS = 0.01
 
@@ -47,9 +50,13 @@ def main() -> int:
     except OSError as error:
         _say({"refused": _sentence(order, error)})
         return 0
-    order = {"grace_seconds": order["grace_seconds"]}  # the rest may hold the JIT config
+    # The rest may hold the JIT config.
+    order = {name: order[name] for name in ("grace_seconds", "wrappers")}
     _say({"started": tree.runner})
-    left = tree.kill() if tree.ended_by_itself() else tree.stop(float(order["grace_seconds"]))
+    if tree.ended_by_itself():
+        left = tree.kill()
+    else:
+        left = tree.stop(float(order["grace_seconds"]), int(order["wrappers"]))
     _say({"exit_code": tree.exit_code, "left": left})
     return 1 if left else 0
 
@@ -95,13 +102,14 @@ class Tree:
                 return False
             self._quieten()
 
-    def stop(self, grace: float) -> int:
+    def stop(self, grace: float, wrappers: int) -> int:
         """Ask the runner to end, then the others, for `grace` seconds together; then kill.
 
         The runner is asked first and alone: it knows how to end its job and to tell GitHub so.
         """
         until = time.monotonic() + grace
-        _signal(self.runner, signal.SIGTERM)
+        pid, started = wrapped(self.runner, wrappers)
+        send(pid, started, signal.SIGTERM)
         while self.exit_code is None and time.monotonic() < until:
             self._turn()
         for pid, started in descendants(os.getpid()):
@@ -171,6 +179,18 @@ def descendants(root: int) -> list[tuple[int, int]]:
     return [(pid, rows[pid][1]) for pid in family - {root}]
 
 
+def wrapped(pid: int, wrappers: int) -> tuple[int, int]:
+    """(pid, start time) of the eldest child, so many generations below; the last one there is."""
+    found = (pid, started_at(pid) or 0)
+    for _ in range(wrappers):
+        rows = [(row[1], child) for child in _pids() if (row := _row(child)) and row[0] == found[0]]
+        if not rows:
+            break
+        started, child = min(rows)
+        found = (child, started)
+    return found
+
+
 def send(pid: int, started: int, number: int) -> None:
     """Signal a process, but never another one that has been given its id meanwhile."""
     try:
@@ -201,23 +221,22 @@ def _row(pid: int) -> tuple[int, int] | None:
     return int(fields[1]), int(fields[19])
 
 
-def _signal(pid: int, number: int) -> None:
-    """Signal our own child, which cannot be replaced before we have reaped it."""
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
 def _become(order: "dict[str, Any]", stdin: int, tell: int) -> "NoReturn":
     """In the child: become the runner, or tell the error's number."""
     try:
         os.setsid()
+        _leave_keyring()
         os.umask(0o022)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)  # Python ignores them
         os.dup2(stdin, 0)
         os.dup2(2, 1)
+        for number, content in order["descriptors"].items():
+            _give(int(number), binascii.a2b_base64(content))
+        if order["network"]:
+            _join_network(order["network"])
+        for cgroup in order["cgroups"]:
+            _write(f"{cgroup}/cgroup.procs", b"0")
         os.chdir(order["directory"])
         if user := order["user"]:
             os.setgroups(user["groups"])
@@ -232,6 +251,35 @@ def _become(order: "dict[str, Any]", stdin: int, tell: int) -> "NoReturn":
         os.write(tell, str(errno.EINVAL).encode())
     finally:
         os._exit(127)
+
+
+def _leave_keyring() -> None:
+    """A session keyring of its own, see keyctl(2); a job inherits no key of the executor's."""
+    call = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+    if call is not None:  # a kernel without keyrings refuses, and has nothing to hide
+        ctypes.CDLL(None).syscall(call, _JOIN_SESSION_KEYRING, None)
+
+
+def _give(number: int, content: bytes) -> None:
+    """A file of our memory that the runner finds open under this number."""
+    made = os.memfd_create("given", os.MFD_CLOEXEC)
+    _feed(made, content)
+    os.lseek(made, 0, os.SEEK_SET)
+    os.dup2(made, number)
+
+
+def _join_network(path: str) -> None:
+    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _write(path: str, text: bytes) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    os.write(file, text)
+    os.close(file)
 
 
 def _execute(command: "list[str]", environment: "dict[str, str]") -> None:
@@ -250,7 +298,7 @@ def _execute(command: "list[str]", environment: "dict[str, str]") -> None:
 
 
 def _feed(fd: int, text: bytes) -> None:
-    """Write to the runner's stdin; one that does not want it is no error of ours."""
+    """Write it all; a runner that does not want its stdin is no error of ours."""
     try:
         while text:
             text = text[os.write(fd, text) :]

@@ -40,6 +40,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     input: str | None
     no_new_privileges: bool
     grace_seconds: float
+    wrappers: int = 0
+    """How many generations below the command the runner is that will be asked to end."""
+    descriptors: dict[int, bytes] = {}
+    """Files the command finds open, by their numbers; 100 and above, so that none is taken."""
+    cgroups: tuple[str, ...] = ()
+    """Directories of cgroups the command starts in."""
+    network: str | None = None
+    """The file of a network namespace the command starts in; None: the executor's own."""
 
     def __repr__(self) -> str:
         return f"Order(command={self.command!r}, …)"

@@ -2,7 +2,7 @@
 
 from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.news import News
-from mayfly.model.access import Admitted
+from mayfly.model.access import Admitted, Refused
 from mayfly.model.changes import Changes
 from mayfly.model.jobs import JobState, WorkflowJob
 from mayfly.ports import Clock
@@ -23,6 +23,7 @@ class Aftermath:
     def follow(self, changes: Changes) -> None:
         """Once for each committed transaction."""
         self._doorbells.ring(changes.pools)
+        self._tell_of_misplaced(changes)
         for job in changes.jobs:
             self._count(job)
             self._news.whisper(
@@ -46,9 +47,30 @@ class Aftermath:
             self._news.publish(
                 "group.stalled", pool=group.pool, scope=group.scope, reason=group.trouble
             )
+        for executor in changes.broken:
+            self._news.publish(
+                "executor.failed",
+                pool=executor.pool,
+                machine=executor.machine,
+                reason=executor.reason,
+            )
         for registration in changes.abandoned:
             self._telemetry.corrected(Correction.REGISTRATION_ABANDONED)
             self._news.publish("registration.abandoned", runner=registration.name)
+
+    def _tell_of_misplaced(self, changes: Changes) -> None:
+        """GitHub gives a runner to whichever job its labels cover, refused or not (R12)."""
+        pools = {claim.job: claim.pool for claim in changes.claims if claim.job is not None}
+        for job in changes.jobs:
+            refused = isinstance(job.decision, Refused) and not job.pending
+            if job.state is JobState.IN_PROGRESS and refused and job.key in pools:
+                self._telemetry.job_misplaced(pools[job.key])
+                self._news.publish(
+                    "job.misplaced",
+                    job=job.key.id,
+                    repository=job.event.full_name,
+                    runner=job.event.runner_name,
+                )
 
     def _count(self, job: WorkflowJob) -> None:
         if job.state <= JobState.QUEUED:

@@ -15,7 +15,14 @@ from mayfly.model.access import Admitted, Refused
 from mayfly.model.changes import Mint
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import DemandGroup
-from mayfly.model.errors import GitHubRefused, NotFound, RefusalKind, StaleClaim, Transient
+from mayfly.model.errors import (
+    GitHubRefused,
+    MayflyError,
+    NotFound,
+    RefusalKind,
+    StaleClaim,
+    Transient,
+)
 from mayfly.model.jobs import JobState, WorkflowJobEvent
 from mayfly.model.pools import Pool
 from mayfly.model.protocol import (
@@ -89,6 +96,12 @@ class Claims:
         if pool is None:
             known = ", ".join(known.name for known in self._pools.values())
             raise NotFound(f"pool {order.pool!r} is not in mayfly.toml; known pools: {known}")
+        if order.own_bus and order.pool != pool.name:
+            raise NotFound(
+                f"pool {order.pool!r} is {pool.name!r} in mayfly.toml, and nobody rings for "
+                "another spelling; an executor with a bus of its own is started with "
+                f"--pool {pool.name}"
+            )
         order = msgspec.structs.replace(order, pool=pool.name)
         claim = await self._ledger.claim(order, pool.max, pool.max_per_owner)
         if order.lease is not None:
@@ -129,6 +142,7 @@ class Claims:
             )
         except Transient as failed:
             self._telemetry.github_refused(failed)
+            await self._delay(claim, failed)
             raise
         except GitHubRefused as refused:
             self._telemetry.github_refused(refused)
@@ -136,6 +150,7 @@ class Claims:
                 "registration.refused", claim=claim, kind=refused.kind, reason=str(refused)
             )
             if refused.kind is RefusalKind.NAME_EXISTS:
+                await self._delay(claim, refused)
                 raise Transient(f"the name {mint.name} is taken; the next one will do") from refused
             self._aftermath.follow(await self._ledger.refused(claim, str(refused)))
             raise
@@ -181,6 +196,14 @@ class Claims:
         """The executor's last word. Idempotent."""
         changes = await self._ledger.finish(claim_id, order.boot, order.outcome, order.detail)
         self._aftermath.follow(changes)
+
+    async def _delay(self, claim: ClaimId, why: MayflyError) -> None:
+        """StaleClaim when others need the machine more."""
+        self._news.whisper("registration.delayed", claim=claim, reason=str(why))
+        changes = await self._ledger.delayed(claim, str(why))
+        self._aftermath.follow(changes)
+        if changes.ended:
+            raise StaleClaim(f"claim {claim} makes room for others: {why}") from why
 
     async def _delete_older(self, mint: Mint) -> None:
         """A reply was lost: what it registered must not take a job beside the new one (R4.2)."""

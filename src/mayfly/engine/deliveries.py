@@ -21,7 +21,8 @@ CHUNK = 200
 """Attempts after which the position is stored; a crash costs no more than this."""
 AT_ONCE = 8
 MOST_TRIES = 5
-"""Turns in which a payload is asked for before GitHub is asked to deliver it again."""
+"""Turns in which a payload is asked for before GitHub is asked to deliver it again, or in which an
+event is recorded before it is given up."""
 
 UNREAD = timedelta(minutes=5)
 """The log is read every few seconds, so deliveries taken so long after its last reading were taken
@@ -111,7 +112,10 @@ class DeliveryLog:
 
     async def _read(self, position: LogPosition | None) -> list[Attempt]:
         """Oldest first."""
-        since = position.at - OVERLAP if position else self._clock.now() - FIRST_LOOK_BACK
+        # Where nothing was read yet, the time is ours, which may be ahead of GitHub's.
+        begun = position is not None and position.id
+        since = position.at if position else self._clock.now()
+        since -= OVERLAP if begun else FIRST_LOOK_BACK
         found = []
         async for attempt in self._github.deliveries():
             if attempt.delivered_at < since:
@@ -154,19 +158,33 @@ class DeliveryLog:
             return False  # says nothing about this payload
         except Transient as error:
             self._telemetry.github_refused(error)
-            tries = self._tries[attempt.guid] = self._tries.get(attempt.guid, 0) + 1
-            if tries < MOST_TRIES:
+            if not self._was_last_try(attempt):
                 return False
             await self._ask_again(attempt, error)
         except GitHubRefused as error:
             self._telemetry.github_refused(error)
             await self._ask_again(attempt, error)
         else:
-            if event is not None:
-                await self._record(event)
-                self._telemetry.corrected(Correction.DELIVERY_FETCHED)
+            if event is not None and not await self._kept(attempt, event):
+                return False
         self._taken[attempt.guid] = attempt
         return True
+
+    async def _kept(self, attempt: Attempt, event: WorkflowJobEvent) -> bool:
+        """Whether it is in the ledger, or never will be: then it takes no other with it."""
+        try:
+            await self._record(event)
+        except MayflyError:
+            raise
+        except Exception:  # top of a delivery: the next turn tries again, but not for ever
+            log.exception("delivery.stumbled", delivery=attempt.guid)
+            return self._was_last_try(attempt)
+        self._telemetry.corrected(Correction.DELIVERY_FETCHED)
+        return True
+
+    def _was_last_try(self, attempt: Attempt) -> bool:
+        self._tries[attempt.guid] = self._tries.get(attempt.guid, 0) + 1
+        return self._tries[attempt.guid] >= MOST_TRIES
 
     async def _revive(self, attempt: Attempt) -> None:
         """Which installation it was is in the log itself, and nothing else is wanted of it."""

@@ -1,6 +1,6 @@
 """Explanations: why a job waits, was refused, or got the runner it got."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -8,10 +8,17 @@ from mayfly.model.access import Refused
 from mayfly.model.changes import PoolUse
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
+from mayfly.model.executors import Activity, Service, Standing
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
 from mayfly.model.releases import Outlook
+from mayfly.model.runners import ClaimState
 from mayfly.ports import Ledger
+
+NAMED = 3
+"""Machines a sentence names at most."""
+NEWEST = 500
+"""Live claims that are looked through."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,14 +102,24 @@ class Explanations:
         outlook = self._outlook(pool_name)
         if outlook is not None and outlook.outdated:
             facts.append(outlook.sentence)
+        if group.trouble and not group.fails:
+            facts.append(f"a runner was given up in favour of other owners': {group.trouble}")
         if (stall := _stall(job, group)) is not None:
             return stall, facts
         if group.fails:
             facts.append(f"runners that failed in a row: {group.fails}; the last: {group.trouble}")
-        summary = _bottleneck(ahead, pool, use, group)
+        summary = _bottleneck(ahead, pool, use, group, await self._ledger.executors(pool_name))
+        if group.supply > ahead and (trouble := await self._trouble(group)):
+            summary = f"{summary}, with trouble so far: {trouble}"
         if outlook is not None and outlook.refused:
             summary = f"{summary}; {outlook.sentence}"
         return summary, facts
+
+    async def _trouble(self, group: DemandGroup) -> str:
+        """What keeps the runner from being minted, though it is tried again; empty: nothing."""
+        claims = await self._ledger.claims(NEWEST, live=True)
+        minting = (one for one in claims if one.state is ClaimState.MINTING)
+        return next((one.detail for one in minting if one.group == group.id and one.detail), "")
 
     async def _began(self, job: WorkflowJob) -> str:
         event = job.event
@@ -122,15 +139,30 @@ def _stall(job: WorkflowJob, group: DemandGroup) -> str | None:
             f"stalled because {group.fails} runners in a row failed: {group.trouble}; it is tried "
             f"once an hour, and at once after: mayfly jobs retry {job.key.id}"
         )
-    if group.retry_at is not None and not group.supply:
+    if group.fails and group.retry_at is not None and not group.supply:
         times = "once" if group.fails == 1 else f"{group.fails} times in a row"
         return f"making a runner failed {times} and is tried again soon: {group.trouble}"
     return None
 
 
-def _bottleneck(ahead: int, pool: Pool, use: PoolUse, group: DemandGroup) -> str:
+def _bottleneck(
+    ahead: int, pool: Pool, use: PoolUse, group: DemandGroup, executors: Sequence[Standing]
+) -> str:
     if group.supply > ahead:
         return "a runner for it is being made"
     if use.used >= pool.max:
         return f"waiting: all {pool.max} runners of pool {pool.name} are in use"
+    if executors and not any(one.serves for one in executors):
+        return f"waiting: no machine serves pool {pool.name}; {_unserving(executors)}"
     return f"waiting for an executor of pool {pool.name} to take it; is one running?"
+
+
+def _unserving(executors: Sequence[Standing]) -> str:
+    """Why they do not serve; those that are there and could be returned first."""
+    told = [
+        f"{one.executor.machine} is {Activity.ABSENT if one.service is Service.IN else one.service}"
+        + (f" ({one.executor.reason})" if one.executor.reason else "")
+        for one in sorted(executors, key=lambda one: one.absent)
+    ]
+    more = [f"and {len(told) - NAMED} more"] if len(told) > NAMED else []
+    return "; ".join([*told[:NAMED], *more, "see: mayfly executors list"])

@@ -1,7 +1,8 @@
 """Intake: a workflow job event becomes a decision and a row of the ledger, durable before 202."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import msgspec
 
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
+from mayfly.engine.judgements import Judgement, Judgements
 from mayfly.model.access import Decision, Refused
 from mayfly.model.demand import demand_for
 from mayfly.model.errors import MayflyError, Transient
@@ -27,6 +29,7 @@ PAGE = 500
 class _Waiting(NamedTuple):
     job: WorkflowJob
     recorded: asyncio.Future[None]
+    judgement: Judgement
 
 
 class Intake:
@@ -43,13 +46,19 @@ class Intake:
         self._admission = admission
         self._aftermath = aftermath
         self._clock = clock
+        self._judgements = Judgements()
         self._waiting: list[_Waiting] = []
         self._recording: asyncio.Task[None] | None = None
 
     async def submit(self, event: WorkflowJobEvent) -> Decision:
         """Decide and record; durable when it returns. Idempotent."""
-        job = await self.judge(event)
-        waiting = _Waiting(job, asyncio.get_running_loop().create_future())
+        judgement = self._judgements.begin()
+        try:
+            job = await self.judge(event)
+        except BaseException:
+            self._judgements.end(judgement)
+            raise
+        waiting = _Waiting(job, asyncio.get_running_loop().create_future(), judgement)
         self._waiting.append(waiting)
         if self._recording is None:
             self._recording = asyncio.create_task(self._record_waiting())
@@ -59,6 +68,12 @@ class Intake:
     async def revived(self, installation: InstallationId) -> None:
         """The App was installed there, unsuspended, or given other repositories or permissions."""
         self._aftermath.follow(await self._ledger.revived(installation))
+
+    @asynccontextmanager
+    async def judging(self, event: WorkflowJobEvent) -> AsyncIterator[WorkflowJob]:
+        """The event as `judge` gives it, for whoever writes it before this is left."""
+        with self._judgements.one():
+            yield await self.judge(event)
 
     async def judge(self, event: WorkflowJobEvent) -> WorkflowJob:
         """The event with admission's decision, in the demand group that puts it in."""
@@ -73,6 +88,7 @@ class Intake:
         `pause` between two pages leaves the machine to deliveries, when nobody waits for the end.
         Transient when the rules cannot be read; the review is then to be repeated.
         """
+        await self._judgements.written()
         page = await self._ledger.queued(PAGE)
         while page:
             if not await self.decide_again(page):
@@ -82,12 +98,13 @@ class Intake:
 
     async def decide_again(self, page: Sequence[WorkflowJob]) -> bool:
         """Put the decisions of now on these jobs; False when one of them is pending a check."""
-        decisions = [await self._admission.decide(job.event) for job in page]
-        jobs = [
-            judged(msgspec.structs.replace(job, decision=decision))
-            for job, decision in zip(page, decisions, strict=True)
-        ]
-        self._aftermath.follow(await self._ledger.redecide(jobs))
+        with self._judgements.one():
+            decisions = [await self._admission.decide(job.event) for job in page]
+            jobs = [
+                judged(msgspec.structs.replace(job, decision=decision))
+                for job, decision in zip(page, decisions, strict=True)
+            ]
+            self._aftermath.follow(await self._ledger.redecide(jobs))
         return not any(isinstance(one, Refused) and one.pending for one in decisions)
 
     async def _record_waiting(self) -> None:
@@ -97,7 +114,11 @@ class Intake:
                     await asyncio.sleep(0)
                 batch = self._waiting[:LARGEST_BATCH]
                 del self._waiting[:LARGEST_BATCH]
-                await self._record(batch)
+                try:
+                    await self._record(batch)
+                finally:
+                    for waiting in batch:
+                        self._judgements.end(waiting.judgement)
         finally:
             self._recording = None
 

@@ -1,5 +1,6 @@
 """Orphans: runners named like ours that no claim watches over, as after restoring a backup."""
 
+from collections import Counter
 from datetime import timedelta
 
 import structlog
@@ -18,6 +19,8 @@ EVERY_SECONDS = 3600.0
 """Between two looks at a scope with jobs."""
 ACTIVE_FOR = timedelta(days=1)
 """GitHub itself removes a runner that was not used for a day."""
+SILENCES = 2
+"""Of one installation, before it is left alone for the turn: each may last half a minute."""
 
 log = structlog.get_logger("mayfly")
 
@@ -49,11 +52,15 @@ class Orphans:
         if before is None:
             return
         since = self._clock.now() - ACTIVE_FOR
+        silent: Counter[InstallationId] = Counter()
         for installation, scope in await self._ledger.scopes(since):
+            if silent[installation] >= SILENCES:
+                continue  # its next hour comes
             if is_due(scope, before, ledger_seconds, EVERY_SECONDS):
                 try:
                     await self._look(installation, scope)
                 except (Transient, GitHubRefused) as error:
+                    silent[installation] += isinstance(error, Transient)
                     self._telemetry.github_refused(error)
                     log.warning("orphans.unseen", scope=scope, reason=str(error))
 

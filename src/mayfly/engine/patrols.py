@@ -1,9 +1,7 @@
 """The patrol: repositories that had no job for long are looked at in turn, a few calls an hour."""
 
-from collections import deque
 from collections.abc import AsyncIterator
 
-from mayfly.model.errors import Transient
 from mayfly.model.jobs import InstallationId
 from mayfly.model.repositories import Repository
 from mayfly.ports import AccessRules, GitHub
@@ -18,8 +16,6 @@ class Patrol:
     """Which idle repository is next, and when; lists them a day apart, an installation a step.
 
     Whose turn it is follows from ledger time, so that a restart or a new list begins nothing anew.
-    An installation that came back is listed at the next step, and its repositories come first: no
-    list may have shown it, and nothing was delivered while it was away.
     """
 
     def __init__(self, github: GitHub, access: AccessRules) -> None:
@@ -32,12 +28,16 @@ class Patrol:
         self._listed_at: float | None = None
         self._rests_until = 0.0
         self._last: InstallationId | None = None
-        self._came_back: dict[InstallationId, None] = {}
-        self._first: deque[Repository] = deque()
 
-    def came_back(self, installation: InstallationId) -> None:
-        """It was installed, unsuspended, or given other repositories or permissions."""
-        self._came_back[installation] = None
+    async def again(self, installation: InstallationId) -> list[Repository]:
+        """The idle repositories of one that came back, which no list may have shown.
+
+        Transient or GitHubRefused when it does not answer; nothing has changed then.
+        """
+        fresh = await self._github.repositories_of(installation)
+        self._found = [one for one in self._found if one.installation != installation] + fresh
+        await self._choose()
+        return [one for one in self._idle if one.installation == installation]
 
     async def next(self, before: float, now: float) -> Repository | None:
         """The repository whose moment lies in (before, now], in ledger seconds; None: nobody's.
@@ -49,11 +49,6 @@ class Patrol:
         if self._listed_at is None or now - self._listed_at >= LIST_EVERY_SECONDS:
             await self._list_some(now)
             return None
-        if self._came_back:
-            await self._list_again(next(iter(self._came_back)), now)
-            return None
-        if self._first:
-            return self._first.popleft()
         return self._whose(int(now // self._step)) if self._idle else None
 
     def _whose(self, step: int) -> Repository:
@@ -78,23 +73,10 @@ class Patrol:
         await self._choose()
         self._listed_at = now
 
-    async def _list_again(self, installation: InstallationId, now: float) -> None:
-        """What a list that was made without it lacks."""
-        del self._came_back[installation]
-        self._rests_until = now + 2 * EVERY_SECONDS  # a token and a page
-        try:
-            fresh = await self._github.repositories_of(installation)
-        except Transient:
-            self._came_back[installation] = None
-            raise
-        self._found = [one for one in self._found if one.installation != installation] + fresh
-        await self._choose()
-        self._first.extend(one for one in self._idle if one.installation == installation)
-
     async def _choose(self) -> None:
         """Of those a rule speaks of, in an order that stays."""
         owners = {rule.owner.lower() for rule in await self._access.rules()}
-        self._idle = sorted(one for one in self._found if one.owner.lower() in owners)
+        self._idle = sorted({one for one in self._found if one.owner.lower() in owners})
         # One that is not asked every few minutes takes a call for its token too.
         several = len({one.installation: None for one in self._idle}) > 1
         self._step = EVERY_SECONDS * (1 + several)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from mayfly.engine.claims import Claims
+from mayfly.engine.executors import Executors
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
@@ -23,6 +24,7 @@ class ControlPlane(NamedTuple):
     github: GitHub
     intake: Intake
     claims: Claims
+    executors: Executors
     explanations: Explanations
     retries: Retries
     offers: Offers

@@ -1,8 +1,8 @@
 """The reconciler: clocks only repair; whatever was lost on the way is found here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from itertools import chain, islice, zip_longest
@@ -29,13 +29,14 @@ CHECKS_PER_TURN = 15
 """Jobs GitHub is asked about in a turn: 2,700 an hour at the very most, of its 5,000."""
 FORGOTTEN_PER_TURN = 500
 ASK_AGAIN_SECONDS = 5.0
-"""How often one that does not lead asks whether it may: a leader that died is soon followed, and
-where only a promise tells, there is one small write more for it."""
+"""How often one that does not lead, or that failed to, asks whether it may: a leader that died is
+soon followed, and where only a promise tells, there is one small write more for it."""
 
 log = structlog.get_logger("mayfly")
 
-Judge = Callable[[WorkflowJobEvent], Awaitable[WorkflowJob]]
-"""Puts admission's decision and the demand group on what GitHub answered about a job."""
+Judging = Callable[[WorkflowJobEvent], AbstractAsyncContextManager[WorkflowJob]]
+"""Puts admission's decision and the demand group on what GitHub answered about a job, which is
+written before the context is left."""
 
 
 class Duty(Protocol):
@@ -53,7 +54,7 @@ class Reconciler:
         *,
         ledger: Ledger,
         github: GitHub,
-        judge: Judge,
+        judging: Judging,
         doorbells: Doorbells,
         aftermath: Aftermath,
         telemetry: Telemetry,
@@ -63,7 +64,7 @@ class Reconciler:
     ) -> None:
         self._ledger = ledger
         self._github = github
-        self._judge = judge
+        self._judging = judging
         self._doorbells = doorbells
         self._aftermath = aftermath
         self._telemetry = telemetry
@@ -93,7 +94,7 @@ class Reconciler:
 
     async def _run(self) -> None:
         while True:
-            led = True
+            led = False
             try:
                 led = await self._begin_turn()
             except MayflyError as error:
@@ -160,7 +161,11 @@ class Reconciler:
         self._settle(Correction.CLAIM_RELIEVED, await self._ledger.relieve(claim))
 
     async def _overdue(self, claim: ClaimId) -> None:
-        self._settle(Correction.CLAIM_OVERDUE, await self._ledger.overdue(claim))
+        changes = await self._ledger.overdue(claim)
+        self._settle(Correction.CLAIM_OVERDUE, changes)
+        for one in changes.claims:
+            if one.state is ClaimState.REGISTERED and one.due_at is None:
+                self._telemetry.corrected(Correction.RUNNER_UNSERVED)
 
     async def _look(self, registration: Registration, group: DemandGroup) -> None:
         """Is the runner of this name gone (R6)?"""
@@ -186,8 +191,8 @@ class Reconciler:
             await self._ledger.postponed(job.key)
             return
         self._works.heard(event.installation, answer=True)
-        judged = await self._judge(answer) if answer is not None else None
-        changes = await self._ledger.checked(job.key, judged)
+        async with nullcontext() if answer is None else self._judging(answer) as judged:
+            changes = await self._ledger.checked(job.key, judged)
         self._aftermath.follow(changes)
         self._telemetry.corrected(Correction.JOB_CHECKED, len(changes.jobs))
 
@@ -205,7 +210,8 @@ class Reconciler:
                 events = []
             for event in events:
                 if event.runner_name and f"-{claim.id}-" in event.runner_name:
-                    self._aftermath.follow(await self._ledger.record([await self._judge(event)]))
+                    async with self._judging(event) as judged:
+                        self._aftermath.follow(await self._ledger.record([judged]))
         await self._overdue(claim.id)
 
     def _settle(self, correction: Correction, changes: Changes) -> None:

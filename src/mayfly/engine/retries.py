@@ -5,6 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from mayfly.engine.aftermath import Aftermath
+from mayfly.engine.declined import Declined
 from mayfly.engine.news import News
 from mayfly.model.access import Refused
 from mayfly.model.demand import DemandGroup
@@ -26,12 +27,6 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
     """In a row."""
     machines: tuple[str, ...]
-    sentence: str
-
-
-class Declined(NamedTuple):
-    """A retry would change nothing; the sentence says what would."""
-
     sentence: str
 
 

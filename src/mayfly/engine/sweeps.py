@@ -25,6 +25,8 @@ SETTLED = timedelta(minutes=5)
 """Deliveries about a run that changed later may still be on their way."""
 SILENCES = 2
 """Of one installation, before it is left alone for the turn: each may last half a minute."""
+RETURNED_AGAIN_SECONDS = 120.0
+"""Until an installation that came back and does not answer is asked again."""
 REMEMBERED = 10_000
 """Runs that have been looked into since they last changed."""
 
@@ -34,11 +36,14 @@ log = structlog.get_logger("mayfly")
 class _Listing(NamedTuple):
     repository: Repository
     status: str
+    returned: bool = False
+    """Its installation came back: no delivery is on its way about what happened before."""
 
 
 class _Unseen(NamedTuple):
     repository: Repository
     run: Run
+    returned: bool = False
 
 
 class Sweeps:
@@ -63,12 +68,15 @@ class Sweeps:
         self._swept_until: float | None = None
         self._waiting: deque[_Listing | _Unseen] = deque()
         self._patrol = Patrol(github, access)
+        self._came_back: dict[InstallationId, float] = {}
+        """When it is to be looked at, in ledger seconds."""
         self._etags: dict[_Listing, str | None] = {}
         self._looked_into: dict[tuple[int, int], datetime] = {}
 
     async def revived(self, installation: InstallationId) -> None:
-        """Nothing was delivered while it was away."""
-        self._patrol.came_back(installation)
+        """Nothing was delivered while it was away. Looked at in the next turn, because a restart
+        forgets it, and again until GitHub has answered about all of it."""
+        self._came_back[installation] = 0.0
 
     async def turn(self, ledger_seconds: float) -> None:
         """Its share of this turn."""
@@ -76,10 +84,11 @@ class Sweeps:
         if before is not None:
             await self._add_active(before, ledger_seconds)
             await self._add_idle(before, ledger_seconds)
+        await self._add_returned(ledger_seconds)
         silent: Counter[InstallationId] = Counter()
         for _ in range(CALLS_PER_TURN):
             while self._waiting and silent[self._waiting[0].repository.installation] >= SILENCES:
-                self._waiting.popleft()  # its next moment comes
+                self._postpone(self._waiting.popleft())
             if not self._waiting:
                 return
             what = self._waiting.popleft()
@@ -101,6 +110,27 @@ class Sweeps:
             self._telemetry.github_refused(error)
             log.warning("patrol.failed", reason=str(error))
 
+    async def _add_returned(self, now: float) -> None:
+        due = [one for one, at in self._came_back.items() if at <= now]
+        for installation in due[:1]:
+            del self._came_back[installation]
+            try:
+                repositories = await self._patrol.again(installation)
+            except (Transient, GitHubRefused) as error:
+                self._telemetry.github_refused(error)
+                log.warning("patrol.failed", reason=str(error))
+                if isinstance(error, Transient):  # one that left again is told of at its return
+                    self._came_back[installation] = now + RETURNED_AGAIN_SECONDS
+            else:
+                listings = [_Listing(one, STATUSES[0], returned=True) for one in repositories]
+                self._waiting.extendleft(reversed(listings))
+
+    def _postpone(self, what: _Listing | _Unseen) -> None:
+        """Its next moment comes; that of an idle repository is too far off if it came back."""
+        if what.returned and self._swept_until is not None:
+            again = self._swept_until + RETURNED_AGAIN_SECONDS
+            self._came_back[what.repository.installation] = again
+
     async def _sweep(self, what: _Listing | _Unseen) -> bool:
         """Whether GitHub answered; a refusal is about this repository alone."""
         try:
@@ -113,7 +143,9 @@ class Sweeps:
             for status in STATUSES:
                 self._etags.pop(_Listing(what.repository, status), None)
             log.warning("sweep.failed", repository=what.repository.full_name, reason=str(error))
-            return isinstance(error, GitHubRefused)
+            if isinstance(error, Transient):
+                self._postpone(what)
+                return False
         return True
 
     async def _list(self, listing: _Listing) -> None:
@@ -124,15 +156,15 @@ class Sweeps:
             return
         unsettled = False
         for run in answer.runs:
-            if self._clock.now() - run.updated_at < SETTLED:
+            if not listing.returned and self._clock.now() - run.updated_at < SETTLED:
                 unsettled = True
             elif self._looked_into.get((run.id, run.attempt)) != run.updated_at:
-                self._waiting.append(_Unseen(listing.repository, run))
+                self._waiting.append(_Unseen(listing.repository, run, listing.returned))
         # An answer that is to be read again must not be answered with "as it was".
-        self._etags[listing] = None if unsettled else answer.etag
+        self._etags[listing] = None if unsettled or listing.returned else answer.etag
 
     async def _look_into(self, unseen: _Unseen) -> None:
-        repository, run = unseen
+        repository, run, _ = unseen
         for event in await self._github.run_jobs(
             repository.installation, repository.owner, repository.name, run.id, run.attempt
         ):

@@ -7,8 +7,8 @@ Exit codes:
 * 0: the job is done (`once`), or nothing came within `idle_seconds`
 * 1: an internal error; or the control plane refuses this executor, or its runner could not start
 * 2: the settings cannot be used
-* 42: told to shut down by SIGTERM or SIGINT. Idle: at once. At work: when the job is finished; a
-  second signal stops the runner and gives the job back.
+* 42: told to shut down by SIGTERM or SIGINT, or by an operator. Idle: at once. At work: when the
+  job is finished; a second signal stops the runner and gives the job back.
 * with `once`, any other: the runner's own exit code; 128 + N when signal N ended it
 """
 

@@ -69,8 +69,8 @@ class ClaimWork:
         return finished
 
     async def given_back(self) -> Finished:
-        """Granted while we were told to shut down: nothing was begun."""
-        finished = Finished(Outcome.STOPPED, None, "the executor was told to shut down")
+        """Granted while we were told to take no more: nothing was begun."""
+        finished = Finished(Outcome.STOPPED, None, "the executor was told to take no more")
         await self._finish(finished)
         return finished
 
@@ -104,16 +104,19 @@ class ClaimWork:
 
     async def _registered(self) -> Registered:
         """Prepare first: a registration must be used within minutes."""
+        prepared = False
         try:
             async with asyncio.timeout(self._prepare_timeout):
                 await self._driver.prepare(self._claim)
+                prepared = True
                 registered = await answered(
                     lambda: self._client.register(self._claim.claim), "registration", self._timing
                 )
         except TimeoutError:
-            raise Permanent(
-                f"no runner was registered within {self._prepare_timeout:.0f} s"
-            ) from None
+            late = f"no runner was registered within {self._prepare_timeout:.0f} s"
+            if prepared:  # the control plane or GitHub was silent, not this machine's fault
+                raise StaleClaim(late) from None
+            raise Permanent(late) from None
         log.info(line("runner.registered", claim=self._claim.claim, runner=registered.name))
         return registered
 

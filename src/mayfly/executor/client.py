@@ -7,6 +7,8 @@ from urllib.parse import quote
 from mayfly.calls import Calls, expected, open_calls, read
 from mayfly.executor.settings import Settings
 from mayfly.model.protocol import (
+    Attended,
+    AttendOrder,
     BootOrder,
     ClaimOrder,
     FinishOrder,
@@ -46,12 +48,31 @@ class Client:
         path = f"/v1/pools/{quote(pool, safe='')}/lease"
         return read(await self._calls.post(path, order, wait + _LEASE_MARGIN_SECONDS), Leased)
 
+    async def attend(self, pool: str, order: AttendOrder) -> Attended:
+        """What to do, once that is something else than now."""
+        path = f"/v1/pools/{quote(pool, safe='')}/attend"
+        seconds = order.wait_seconds + _LEASE_MARGIN_SECONDS
+        return expected(read(await self._calls.post(path, order, seconds), Attended))
+
     async def claim(
-        self, pool: str, machine: str, key: str, variants: tuple[str, ...], lease: str | None
+        self,
+        pool: str,
+        machine: str,
+        key: str,
+        variants: tuple[str, ...],
+        lease: str | None,
+        *,
+        own_bus: bool = False,
     ) -> Granted | None:
         """What to do, or None when nothing is needed. The same key gets the same claim."""
         order = ClaimOrder(
-            pool=pool, machine=machine, boot=self._boot, key=key, variants=variants, lease=lease
+            pool=pool,
+            machine=machine,
+            boot=self._boot,
+            key=key,
+            variants=variants,
+            lease=lease,
+            own_bus=own_bus,
         )
         return read(await self._calls.post("/v1/claims", order), Granted)
 

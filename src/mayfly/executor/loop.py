@@ -5,18 +5,19 @@ import ctypes
 import logging
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 from mayfly.executor import logs, slots
+from mayfly.executor.attendance import Attendance
 from mayfly.executor.claims import ClaimWork, StartedQuestion
 from mayfly.executor.client import Client, open_client
 from mayfly.executor.logs import line
 from mayfly.executor.patience import Timing, answered, pauses
 from mayfly.executor.settings import Settings, checked
-from mayfly.executor.shutdown import Shutdown, unless
+from mayfly.executor.shutdown import Shutdown, cancelled, unless
 from mayfly.model.errors import InvalidSettings, MayflyError, Transient
 from mayfly.model.protocol import Granted, Outcome
 from mayfly.ports import Bus, Driver, Finished
@@ -79,7 +80,13 @@ async def _run(
                 rounds = Rounds(
                     settings, slot.machine, client, driver, started, shutdown, timing, bus
                 )
-                return await rounds.run()
+                attendance = Attendance(client, settings.pool, slot.machine, boot, shutdown, timing)
+                keeping = asyncio.create_task(attendance.keep())
+                try:
+                    return await rounds.run()
+                finally:
+                    await cancelled(keeping)
+                    await attendance.leave()
 
 
 class Rounds:
@@ -110,6 +117,13 @@ class Rounds:
         """The exit code."""
         lease: str | None = None
         while not self._shutdown.drain.is_set():
+            if self._shutdown.hold.is_set():
+                await self._settle(lease, answered=False)
+                lease = None
+                await self._rested()
+                if self._shutdown.hold.is_set() and self._now() >= self._idle_until:
+                    return self._idled()
+                continue
             claim = await self._claimed(lease)
             lease = None
             if claim is not None:
@@ -118,11 +132,22 @@ class Rounds:
                     return exit_code(finished)
                 self._idle_until = self._idle_deadline()
             elif self._now() >= self._idle_until:
-                log.info(line("executor.idle", seconds=self._settings.idle_seconds))
-                return DONE
+                return self._idled()
             else:
                 lease = await self._leased()
+        await self._settle(lease, answered=False)
         return TOLD
+
+    async def _rested(self) -> None:
+        """Until it may serve again or is to end; one that costs waits no longer than otherwise."""
+        until = None if self._settings.idle_seconds is None else self._idle_until
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._shutdown.serve.wait()
+
+    def _idled(self) -> int:
+        log.info(line("executor.idle", seconds=self._settings.idle_seconds))
+        return DONE
 
     async def _claimed(self, lease: str | None) -> Granted | None:
         """A claim; None when nothing is needed, or the control plane was silent three times."""
@@ -130,10 +155,15 @@ class Rounds:
         key = uuid.uuid4().hex  # kept for every try: a lost reply must not cost a second claim
         try:
             claim = await unless(
-                self._shutdown.drain,
+                self._shutdown.hold,
                 answered(
                     lambda: self._client.claim(
-                        self._settings.pool, self._machine, key, self._settings.variants, named
+                        self._settings.pool,
+                        self._machine,
+                        key,
+                        self._settings.variants,
+                        named,
+                        own_bus=self._bus is not None,
                     ),
                     "claim",
                     self._timing,
@@ -144,7 +174,7 @@ class Rounds:
         except Transient:
             await self._settle(lease, answered=False)
             return None
-        await self._settle(lease, answered=claim is not None or not self._shutdown.drain.is_set())
+        await self._settle(lease, answered=claim is not None or not self._shutdown.hold.is_set())
         if claim is not None:
             log.info(line("claim.granted", claim=claim.claim, variant=claim.variant))
         return claim
@@ -158,7 +188,7 @@ class Rounds:
             self._timing,
             self._settings.prepare_timeout_seconds,
         )
-        if self._shutdown.drain.is_set():
+        if self._shutdown.hold.is_set():
             return await work.given_back()
         self._started.claim = claim.claim
         try:
@@ -170,11 +200,11 @@ class Rounds:
         """A lease once somebody rings; None when it is time to ask all the same."""
         until = min(self._now() + self._timing.unrung, self._idle_until)
         waits = pauses(self._timing)
-        while (left := until - self._now()) > 0 and not self._shutdown.drain.is_set():
+        while (left := until - self._now()) > 0 and not self._shutdown.hold.is_set():
             wait = min(left, self._timing.lease_wait)
             asked_at = self._now()
             try:
-                lease = await unless(self._shutdown.drain, self._rung(wait))
+                lease = await unless(self._shutdown.hold, self._rung(wait))
             except Transient as error:
                 log.debug(line("server.silent", to="lease", reason=str(error)))
             else:
@@ -182,7 +212,7 @@ class Rounds:
                     return lease
             if self._now() - asked_at < wait / 2:
                 # It did not wait: somebody in between answered, and asking on would be a storm.
-                await unless(self._shutdown.drain, asyncio.sleep(next(waits)))
+                await unless(self._shutdown.hold, asyncio.sleep(next(waits)))
         return None
 
     async def _rung(self, wait: float) -> str | None:

@@ -21,6 +21,7 @@ class Timing(NamedTuple):
     """The executor's own clockwork, in seconds; tests wind it faster."""
 
     lease_wait: float = 25.0
+    attend_wait: float = 25.0
     unrung: float = 120.0
     """Ask for a claim this often although nobody rang (R1)."""
     claim_tries: int = 3

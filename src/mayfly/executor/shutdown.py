@@ -1,4 +1,4 @@
-"""Being told to shut down: the first signal drains, the second stops."""
+"""Being told to rest or to end, by an operator or by signals: the first drains, another stops."""
 
 import asyncio
 import logging
@@ -15,11 +15,16 @@ T = TypeVar("T")
 
 
 class Shutdown:
-    """`drain`: finish the job, take no other. `stop`: give the job back now."""
+    """`hold`: take no claim. `drain`: the same, and end. `stop`: give the job back now, and end."""
 
     def __init__(self) -> None:
+        self.hold = asyncio.Event()
+        self.serve = asyncio.Event()
+        """Nothing is to be waited for: either it may serve, or it is to end."""
         self.drain = asyncio.Event()
         self.stop = asyncio.Event()
+        self._signalled = False
+        self.serve.set()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -34,13 +39,32 @@ class Shutdown:
                 loop.remove_signal_handler(number)
 
     def asked(self) -> None:
-        """What one signal does."""
-        if self.drain.is_set():
+        """What one signal does; an operator's word is not the first of two."""
+        if self._signalled:
             self.stop.set()
             log.warning(line("executor.stopping"))
         else:
-            self.drain.set()
-            log.info(line("executor.draining"))
+            self._signalled = True
+            self.end("a signal")
+
+    def rest(self) -> None:
+        """A job that runs is finished."""
+        if not self.drain.is_set():
+            self.hold.set()
+            self.serve.clear()
+
+    def resume(self) -> None:
+        """Take claims again, unless it is to end."""
+        if not self.drain.is_set():
+            self.hold.clear()
+            self.serve.set()
+
+    def end(self, who: str) -> None:
+        """Drain, told by `who`."""
+        log.info(line("executor.draining", told_by=who))
+        self.drain.set()
+        self.hold.set()
+        self.serve.set()
 
 
 async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T], grace: float = 0) -> T | None:

@@ -50,7 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     call_seconds: float = 30.0
     """A whole call, with the wait for one of the `concurrency` slots."""
     concurrency: int = 50
-    """Calls at once. GitHub allows 100 for everything the App does."""
+    """Calls at once. GitHub allows 100 for everything the App does.
+
+    One installation has 60 % of them at most, so that a silent one holds up no other."""
     mints_per_minute: int = 180
     """Per installation; GitHub's secondary limit is 900 points, and a mint costs 5.
 
@@ -85,6 +87,7 @@ async def open_github(
         budgets = Budgets(
             mints_per_minute=settings.mints_per_minute,
             patience=timedelta(seconds=settings.mint_patience_seconds),
+            concurrency=settings.concurrency,
             clock=clock,
         )
         key = AppKey(settings.app_id, settings.private_key, clock)

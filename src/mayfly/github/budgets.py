@@ -29,6 +29,8 @@ _OTHERS_RESERVE = 0.2
 _OTHERS_PATIENCE = 5.0
 """Seconds; whoever repairs has other installations to see to meanwhile, and comes again."""
 _LONGEST_HOUR = 3600.0
+_AT_ONCE = 0.6
+"""Of all calls under way, those of one installation: where it is silent, the others go on."""
 
 
 class Price(NamedTuple):
@@ -58,8 +60,11 @@ class Remaining(NamedTuple):
 class Budgets:
     """The budgets of all installations, and under None that of the App itself."""
 
-    def __init__(self, *, mints_per_minute: int, patience: timedelta, clock: Clock) -> None:
+    def __init__(
+        self, *, mints_per_minute: int, patience: timedelta, concurrency: int, clock: Clock
+    ) -> None:
         self._mints_per_minute = mints_per_minute
+        self._at_once = max(1, round(concurrency * _AT_ONCE))
         self._patience = patience.total_seconds()
         self._clock = clock
         self._budgets: dict[InstallationId | None, Budget] = {}
@@ -83,17 +88,25 @@ class Budgets:
         # Whoever allows more mints lives on a server with limits of its own.
         points = max(_POINTS, mints)
         if installation is None:
-            return Budget("the App", points, points, self._patience, self._clock)
+            return Budget("the App", points, points, self._patience, self._at_once, self._clock)
         name = f"installation {installation}"
-        return Budget(name, points, mints, self._patience, self._clock)
+        return Budget(name, points, mints, self._patience, self._at_once, self._clock)
 
 
 class Budget:
     """What one installation may still ask. Time is the event loop's, so that it may be virtual."""
 
     def __init__(
-        self, name: str, points: int, mint_points: int, patience: float, clock: Clock
+        self,
+        name: str,
+        points: int,
+        mint_points: int,
+        patience: float,
+        at_once: int,
+        clock: Clock,
     ) -> None:
+        self.slots = asyncio.Semaphore(at_once)
+        """One for each call under way."""
         self._name = name
         self._clock = clock
         self._loop = asyncio.get_running_loop()

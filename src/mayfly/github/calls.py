@@ -112,7 +112,7 @@ class Calls:
     async def send(self, request: Request, credential: Credential, budget: Budget) -> Answer:
         """GitHub's answer; GitHubRefused, RateLimited, GitHubUnreachable or TokenRejected."""
         async with budget.turn(request.price):
-            response = await self._exchange(request, credential.token)
+            response = await self._exchange(request, credential.token, budget)
             budget.heard(response.headers)
             try:
                 return self._answer(request, response, credential)
@@ -134,10 +134,10 @@ class Calls:
         said_at = http_date(response.headers.get("date", ""))
         return Answer(response.status_code, data, following, etag, said_at)
 
-    async def _exchange(self, request: Request, token: Secret) -> httpx.Response:
+    async def _exchange(self, request: Request, token: Secret, budget: Budget) -> httpx.Response:
         url = self._url(request)
         try:
-            async with asyncio.timeout(self._deadline), self._slots:
+            async with asyncio.timeout(self._deadline), budget.slots, self._slots:
                 response = await self._request(request, url, token)
                 if response.status_code in _MOVED and (moved := self._moved(response)):
                     response = await self._request(request, moved, token)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mayfly.model.demand import DemandGroup
+from mayfly.model.executors import Executor
 from mayfly.model.jobs import GroupId, WorkflowJob
 from mayfly.model.runners import Claim, Registration
 
@@ -31,6 +32,8 @@ class Changes(NamedTuple):
     """Groups that have just stalled."""
     abandoned: Sequence[Registration] = ()
     """Names given up, because GitHub could not be asked about them for more than a day."""
+    broken: Sequence[Executor] = ()
+    """Machines that are out of service from now on, because they could not prepare."""
 
 
 class Mint(NamedTuple):

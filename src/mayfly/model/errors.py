@@ -36,6 +36,14 @@ class InvalidSettings(MayflyError):
     """The configuration cannot be used; nothing was started (exit code 2)."""
 
 
+def not_installed(what: str, extra: str, error: ImportError) -> InvalidSettings:
+    """A backend whose packages come with an extra."""
+    said = str(error) if error.name is None else f"there is no module {error.name}"
+    return InvalidSettings(
+        f"{what} cannot be used: {said}; run `pip install 'mayfly-runners[{extra}]'`"
+    )
+
+
 class RefusalKind(StrEnum):
     """Why GitHub said no, told apart because another person has to act on each."""
 

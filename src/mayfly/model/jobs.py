@@ -127,7 +127,7 @@ def merged(known: WorkflowJob | None, new: WorkflowJob) -> WorkflowJob:
     if known is None or known.event.conclusion == GONE:
         return new
     if new.state <= known.state:
-        return known
+        return _moved(known, new) if _is_installed_anew(known, new) else known
     event = msgspec.structs.replace(
         new.event,
         created_at=min(known.event.created_at, new.event.created_at),
@@ -137,6 +137,22 @@ def merged(known: WorkflowJob | None, new: WorkflowJob) -> WorkflowJob:
     if known.state is JobState.WAITING or known.pending:
         return msgspec.structs.replace(new, event=event, received_at=known.received_at)
     return msgspec.structs.replace(known, event=event, doubted=False)
+
+
+def _is_installed_anew(known: WorkflowJob, new: WorkflowJob) -> bool:
+    """The App was removed and came back, under another id; GitHub's ids only grow."""
+    if new.state is not known.state or known.state is JobState.COMPLETED:
+        return False
+    before, now = known.event.installation, new.event.installation
+    return before is not None and now is not None and before < now
+
+
+def _moved(known: WorkflowJob, new: WorkflowJob) -> WorkflowJob:
+    """The row under the new installation, as nothing can be asked of the old one any more."""
+    event = msgspec.structs.replace(known.event, installation=new.event.installation)
+    if known.state is JobState.IN_PROGRESS:
+        return msgspec.structs.replace(known, event=event)
+    return msgspec.structs.replace(known, event=event, decision=new.decision, group=new.group)
 
 
 def closed(job: WorkflowJob, conclusion: str) -> WorkflowJob:

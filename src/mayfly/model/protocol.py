@@ -39,7 +39,54 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Duty(StrEnum):
+    """What an executor shall do."""
+
+    SERVE = "serve"
+    REST = "rest"
+    """Take no claim; a job that runs is finished."""
+    END = "end"
+    """The same, and then exit with 42."""
+
+
+class AttendOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/pools/{pool}/attend`: say that the executor is there, and wait for another duty."""
+
+    machine: str
+    boot: str
+    duty: Duty = Duty.SERVE
+    """What it does now: the answer comes at once when it should do something else."""
+    ending: bool = False
+    """Its own host told it to end."""
+    gone: bool = False
+    """Its last word."""
+    wait_seconds: float = 25.0
+
+
+class Attended(msgspec.Struct, frozen=True, kw_only=True):
+    """What the executor shall do."""
+
+    duty: Duty
+    reason: str = ""
+    waited_seconds: float = 0.0
+    """The longest that this answer can have waited: who gets it much earlier asks less often."""
+
+
+class ExecutorsOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/executors/drain`, `/shutdown` and `/return`: which of them, and why."""
+
+    machine: str | None = None
+    """As the ledger knows it, or a host with all of its slots."""
+    pool: str | None = None
+    """Alone: some idle executor of it, or with `return` one that is out of service."""
+    everything: bool = False
+    """Every executor, or every one of `pool`."""
+    reason: str | None = None
+
+
+class ClaimOrder(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """`POST /v1/claims`: ask what to do. The same `key` gets the same claim."""
 
     pool: str
@@ -50,6 +97,8 @@ class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Variants this machine serves; empty: any."""
     lease: str | None = None
     """Settled by the control plane once the claim is answered."""
+    own_bus: bool = False
+    """The executor leases from a bus itself, where the pool's name has to be the very same."""
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True):

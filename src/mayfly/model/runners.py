@@ -93,7 +93,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     due_at: float | None = None
     """When the clock asks for something: the state's deadline, or to forget an ended claim."""
     idle_since: float | None = None
-    """Registered and unused since then; None before somebody looked."""
+    """Registered and unused since then, None before somebody looked; or GitHub is asked in vain to
+    mint since then."""
     extensions: int = 0
     """How often an idle runner was left alone because its group's oldest job still waited."""
     registrations: int = 0

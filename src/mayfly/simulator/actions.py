@@ -174,7 +174,8 @@ class Actions:
 
     def sweep(self) -> None:
         """Give up on runners that were silent too long."""
-        limit = time.monotonic() - self._lost_after
+        now = time.monotonic()
+        limit = now - self._lost_after
         for runner in list(self.runners.all.values()):
             session = self.runners.sessions[runner.id]
             job = self._job_of(runner)
@@ -183,6 +184,8 @@ class Actions:
             if session.seen > limit or (session.polls and job is None):
                 continue
             if job is not None and job.status == "in_progress":
+                if session.held_until > now:
+                    continue
                 self.vanish(runner)
             else:
                 self.offline(runner)

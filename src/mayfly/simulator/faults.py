@@ -69,6 +69,8 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     api: tuple[ApiRule, ...] = ()
     webhooks: tuple[HookRule, ...] = ()
     downloads: tuple[DownloadRule, ...] = ()
+    withheld_definitions: tuple[str, ...] = ()
+    """GUIDs of the runner service that no runner is told of."""
 
 
 class Mischief:

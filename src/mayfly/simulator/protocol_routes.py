@@ -1,8 +1,7 @@
-"""The small protocol between the simulator and its runner program."""
+"""The small protocol between the simulator and its own, fast runner program."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from msgspec import Struct, field
 from mayfly.simulator.account_shapes import moment
 from mayfly.simulator.asking import Asked, answer, authorization, body_of, world_of
 from mayfly.simulator.jobs import Conclusion, StepRecord, WorkflowJob, WorkflowRun
+from mayfly.simulator.polls import held
 from mayfly.simulator.refusals import Refusal
 from mayfly.simulator.runners import Runner, Session
 from mayfly.simulator.tokens import credential
@@ -79,19 +79,7 @@ async def close_session(request: Asked) -> None:
 async def next_message(request: Asked) -> Response[Any]:
     """Hold the call until a job is there: 200 with the job, 204 without, 404 when de-registered."""
     world, runner, session = _runner(request)
-    session.polls += 1
-    waiting = asyncio.create_task(_assigned(world, runner.id))
-    leaving = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        uid = waiting.result() if waiting.done() else None
-    finally:
-        session.polls -= 1
-        session.seen = time.monotonic()
-        waiting.cancel()
-        leaving.cancel()
-        # Waited for, so that no cancelled task outlives its request.
-        await asyncio.gather(waiting, leaving, return_exceptions=True)
+    uid = await held(request, session, _assigned(world, runner.id))
     if uid == GONE:
         raise Refusal(404, "runner not found")
     return answer(None, 204) if uid is None else answer({"job": uid})
@@ -110,11 +98,6 @@ async def _assigned(world: World, runner_id: int) -> int | None:
         return runner.job
 
     return await world.bells.until(("runner", runner_id), look, world.settings.poll_seconds)
-
-
-async def _disconnected(request: Asked) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 @post("/_runner/jobs/{uid:int}/acquire")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from datetime import timedelta
 from typing import Any
 
 from litestar import Response, delete, get, post
@@ -13,7 +11,10 @@ from msgspec import Struct
 from mayfly.simulator import access, action_shapes, archives, jitconfig
 from mayfly.simulator.account_shapes import Json, moment
 from mayfly.simulator.asking import Asked, answer, authorization, body_of, paged, word, world_of
-from mayfly.simulator.runners import Scope
+from mayfly.simulator.refusals import not_found
+from mayfly.simulator.runner_service.admin_routes import administered
+from mayfly.simulator.runner_service.service import service_of
+from mayfly.simulator.runners import DEFAULT_GROUP, Scope
 from mayfly.simulator.world import World
 
 
@@ -43,6 +44,18 @@ def _organization(request: Asked, org: str, permission: str) -> Scope:
     return access.enter_organization(world_of(request), authorization(request), org, permission)
 
 
+def _registering(request: Asked, asked: Scope, permission: str) -> Scope:
+    """The same for `configure` and `remove`, which come with a registration token as well."""
+    registered = administered(request)
+    if registered is not None:
+        if not registered.same(asked):
+            raise not_found()
+        return registered
+    if asked.repo is None:
+        return _organization(request, asked.owner, permission)
+    return _repository(request, asked.owner, asked.repo, permission)
+
+
 def _list(request: Asked, scope: Scope) -> Response[Any]:
     found = world_of(request).actions.runners.listed(scope, word(request, "name"))
     return paged(request, [action_shapes.runner(r) for r in found], "runners")
@@ -68,15 +81,14 @@ async def _jitconfig(request: Asked, scope: Scope) -> Response[Any]:
         group_id=asked.runner_group_id,
         work_folder=asked.work_folder,
     )
-    blob = jitconfig.encode(runner, session, world.base)
+    blob = jitconfig.encode(service_of(request).jit_files(runner), session, world.base)
     world.bells.ring("state")
     return answer({"runner": action_shapes.runner(runner), "encoded_jit_config": blob}, 201)
 
 
-def _registration_token(request: Asked) -> Response[Any]:
-    expires = world_of(request).now() + timedelta(hours=1)
-    value = f"SIM{secrets.token_hex(13).upper()}"
-    return answer({"token": value, "expires_at": moment(expires)}, 201)
+def _registration_token(request: Asked, scope: Scope) -> Response[Any]:
+    value, end = service_of(request).grants.registration(scope, world_of(request).now())
+    return answer({"token": value, "expires_at": moment(end)}, 201)
 
 
 def _downloads(request: Asked) -> Response[Any]:
@@ -104,12 +116,12 @@ def _application(world: World, architecture: str, *, wrong: bool) -> Json:
 async def repository_runners(
     request: Asked, owner: FromPath[str], repo: FromPath[str]
 ) -> Response[Any]:
-    return _list(request, _repository(request, owner, repo, access.RUNNERS_READ))
+    return _list(request, _registering(request, Scope(owner=owner, repo=repo), access.RUNNERS_READ))
 
 
 @get("/orgs/{org:str}/actions/runners")
 async def organization_runners(request: Asked, org: FromPath[str]) -> Response[Any]:
-    return _list(request, _organization(request, org, access.ORG_RUNNERS_READ))
+    return _list(request, _registering(request, Scope(owner=org), access.ORG_RUNNERS_READ))
 
 
 @get("/repos/{owner:str}/{repo:str}/actions/runners/{runner_id:int}")
@@ -130,14 +142,18 @@ async def organization_runner(
 async def delete_repository_runner(
     request: Asked, owner: FromPath[str], repo: FromPath[str], runner_id: FromPath[int]
 ) -> None:
-    _delete(request, _repository(request, owner, repo, access.RUNNERS_WRITE), runner_id)
+    _delete(
+        request,
+        _registering(request, Scope(owner=owner, repo=repo), access.RUNNERS_WRITE),
+        runner_id,
+    )
 
 
 @delete("/orgs/{org:str}/actions/runners/{runner_id:int}", status_code=204)
 async def delete_organization_runner(
     request: Asked, org: FromPath[str], runner_id: FromPath[int]
 ) -> None:
-    _delete(request, _organization(request, org, access.ORG_RUNNERS_WRITE), runner_id)
+    _delete(request, _registering(request, Scope(owner=org), access.ORG_RUNNERS_WRITE), runner_id)
 
 
 @get("/repos/{owner:str}/{repo:str}/actions/runners/downloads")
@@ -166,27 +182,47 @@ async def organization_jitconfig(request: Asked, org: FromPath[str]) -> Response
     return await _jitconfig(request, _organization(request, org, access.ORG_RUNNERS_WRITE))
 
 
-@post("/repos/{owner:str}/{repo:str}/actions/runners/registration-token")
+@post(
+    [
+        "/repos/{owner:str}/{repo:str}/actions/runners/registration-token",
+        "/repos/{owner:str}/{repo:str}/actions/runners/remove-token",
+    ]
+)
 async def repository_registration(
     request: Asked, owner: FromPath[str], repo: FromPath[str]
 ) -> Response[Any]:
-    _repository(request, owner, repo, access.RUNNERS_WRITE)
-    return _registration_token(request)
+    scope = _repository(request, owner, repo, access.RUNNERS_WRITE)
+    return _registration_token(request, scope)
 
 
-@post("/orgs/{org:str}/actions/runners/registration-token")
+@post(
+    [
+        "/orgs/{org:str}/actions/runners/registration-token",
+        "/orgs/{org:str}/actions/runners/remove-token",
+    ]
+)
 async def organization_registration(request: Asked, org: FromPath[str]) -> Response[Any]:
-    _organization(request, org, access.ORG_RUNNERS_WRITE)
-    return _registration_token(request)
+    scope = _organization(request, org, access.ORG_RUNNERS_WRITE)
+    return _registration_token(request, scope)
 
 
 @get("/orgs/{org:str}/actions/runner-groups")
 async def list_groups(request: Asked, org: FromPath[str]) -> Response[Any]:
-    scope = _organization(request, org, access.ORG_RUNNERS_READ)
+    scope = _registering(request, Scope(owner=org), access.ORG_RUNNERS_READ)
     world = world_of(request)
     groups = world.actions.runners.groups_of(scope.owner)
     shaped = [action_shapes.runner_group(group, scope.owner, world.base) for group in groups]
     return paged(request, shaped, "runner_groups")
+
+
+@get("/repos/{owner:str}/{repo:str}/actions/runner-groups")
+async def repository_groups(
+    request: Asked, owner: FromPath[str], repo: FromPath[str]
+) -> Response[Any]:
+    """The one group a repository has; only a runner that registers asks for it."""
+    scope = _registering(request, Scope(owner=owner, repo=repo), access.RUNNERS_READ)
+    shaped = action_shapes.runner_group(DEFAULT_GROUP, scope.owner, world_of(request).base)
+    return paged(request, [shaped], "runner_groups")
 
 
 @post("/orgs/{org:str}/actions/runner-groups")
@@ -212,5 +248,6 @@ ROUTES = [
     repository_registration,
     organization_registration,
     list_groups,
+    repository_groups,
     create_group,
 ]

@@ -76,6 +76,8 @@ class Session(Struct, kw_only=True):
     """Monotonic seconds of the last sign of life."""
     polls: int = 0
     """Long polls open now."""
+    held_until: float = 0.0
+    """Monotonic seconds; until then a silent runner keeps the job it has renewed."""
 
 
 class RunnerGroup(Struct, frozen=True, kw_only=True):
@@ -154,10 +156,23 @@ class Runners:
         session = self.sessions[runner_id]
         if session.token is not None:
             raise Refusal(409, "a session exists for this runner; its configuration is used up")
-        session.token = secrets.token_urlsafe(32)
+        token = secrets.token_urlsafe(32)
+        return self.connect(runner_id, token, self.version, now), token
+
+    def connect(self, runner_id: int, token: str, version: str, now: float) -> Runner:
+        """A process listens for this runner from now on, under the secret `token`."""
+        session = self.sessions[runner_id]
+        session.token = token
         session.seen = now
-        self._by_session[session.token] = runner_id
-        return self.change(runner_id, status="online", version=self.version), session.token
+        self._by_session[token] = runner_id
+        return self.change(runner_id, status="online", version=version)
+
+    def disconnect(self, runner_id: int) -> None:
+        """Its process listens no more; another one may."""
+        session = self.sessions.get(runner_id)
+        if session is not None and session.token is not None:
+            self._by_session.pop(session.token, None)
+            session.token = None
 
     def of_session(self, token: str) -> Runner:
         """The runner behind a session; raises Refusal 404 once it is de-registered."""

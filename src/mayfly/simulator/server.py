@@ -14,6 +14,7 @@ import uvicorn
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from mayfly.simulator import (
     app_routes,
@@ -27,6 +28,8 @@ from mayfly.simulator import (
 )
 from mayfly.simulator.door import Door
 from mayfly.simulator.refusals import Refusal
+from mayfly.simulator.runner_service import routes as runner_service_routes
+from mayfly.simulator.runner_service.service import RunnerService
 from mayfly.simulator.settings import Settings
 from mayfly.simulator.simulation import Simulator
 from mayfly.simulator.world import World
@@ -78,6 +81,8 @@ def run(settings: Settings) -> None:
 
 def application(simulator: Simulator) -> Door:
     """The ASGI application: routes behind the door."""
+    world = simulator.world
+    state = State({"world": world, "simulator": simulator, "runner_service": RunnerService(world)})
     app = Litestar(
         route_handlers=[
             *app_routes.ROUTES,
@@ -86,10 +91,11 @@ def application(simulator: Simulator) -> Door:
             *release_routes.ROUTES,
             *manifest_routes.ROUTES,
             *protocol_routes.ROUTES,
+            *runner_service_routes.IN_THE_API,
             *control_routes.ROUTES,
             *control_state_routes.ROUTES,
         ],
-        state=State({"world": simulator.world, "simulator": simulator}),
+        state=state,
         exception_handlers={
             Refusal: _refused,
             HTTPException: _http_error,
@@ -99,7 +105,15 @@ def application(simulator: Simulator) -> Door:
         logging_config=None,
     )
     templates = [route.path_format for route in app.routes]
-    return Door(app, simulator.world, templates)
+    return Door(_beside(app, runner_service_routes.ServiceApplication(state)), world, templates)
+
+
+def _beside(app: Litestar, service: runner_service_routes.ServiceApplication) -> ASGIApp:
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        wanted = runner_service_routes.is_for_the_service(scope["path"])
+        await (service if wanted else app)(scope, receive, send)
+
+    return either
 
 
 def _refused(_: Request[Any, Any, State], refusal: Refusal) -> Response[Any]:

@@ -54,6 +54,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     runner_lost_after_seconds: float = 5.0
     poll_seconds: float = 30.0
     """The longest a runner's long poll is held."""
+    runner_flow: Literal["v1", "v2"] = "v1"
+    """How a runner that speaks GitHub's own protocol gets its job: from the pipelines service, or
+    from the broker and the run service."""
+    runner_encryption: Literal["sha1", "sha256", "plain"] = "sha1"
+    """The hash under which such a runner gets the key of its messages; `plain` seals nothing."""
+    use_v2_registration: bool = False
+    """Whether `configure` is sent on to the API for runner administration."""
+    runner_lock_seconds: float = 90.0
+    """How long such a runner may be silent after it renewed its job, which it does every 60 s."""
     assignment: Literal["oldest-runner", "random"] = "oldest-runner"
     reuse_job_ids: bool = False
     """True: a re-run keeps the job's id, an oddity seen in the field."""

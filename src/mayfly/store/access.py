@@ -24,6 +24,7 @@ class SqlAccessRules:
         self._snapshot: dict[tuple[str, str, str | None], AccessRule] = {}
         self._read_at: datetime | None = None
         self._changes = 0
+        self._asked, self._answered = 0, 0
 
     async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
         if self._read_at is None or self._clock.now() - self._read_at > FRESH:
@@ -32,9 +33,12 @@ class SqlAccessRules:
 
     async def rules(self) -> list[AccessRule]:
         asked, changes = self._clock.now(), self._changes
+        self._asked += 1
+        number = self._asked
         found = await self._database.read(_all)
-        self._snapshot = by_identity(found)
-        self._read_at = asked if changes == self._changes else None  # else it may be too old
+        if number > self._answered:  # or one that was asked later has overtaken it
+            self._answered, self._snapshot = number, by_identity(found)
+            self._read_at = asked if changes == self._changes else None  # else it may be too old
         return sorted(found, key=str)
 
     async def grant(self, rule: AccessRule) -> None:

@@ -16,6 +16,8 @@ STALLED_AFTER = 5
 """Failures in a row, on two machines or on the pool's only one."""
 STALLED_FOR = 3600.0
 """Ledger seconds until a stalled group is tried once more by itself."""
+UNANSWERED_PAUSE = 300.0
+"""Ledger seconds a group waits in favour of others, once GitHub has been silent for long."""
 NEWEST = 200
 """Claims of a pool that are looked through for another machine."""
 
@@ -27,7 +29,12 @@ def pauses(turn: Turn, pool: str, machine: str) -> bool:
 
 def cleared(turn: Turn, claim: Claim) -> None:
     """The claim's machine has shown that it works."""
-    turn.tables.put_machine(_blamed(claim.pool, claim.machine), MachineRow())
+    forgiven(turn, claim.pool, claim.machine)
+
+
+def forgiven(turn: Turn, pool: str, machine: str) -> None:
+    """The machine has no failures in a row."""
+    turn.tables.put_machine(_blamed(pool, machine), MachineRow())
 
 
 def failed(turn: Turn, claim: Claim) -> None:
@@ -52,16 +59,28 @@ def refused(turn: Turn, group: DemandGroup, sentence: str) -> None:
     _fail(turn, waits, everywhere=True)
 
 
+def unanswered(turn: Turn, group: DemandGroup, sentence: str) -> None:
+    """GitHub's silence is nobody's failure, but the machines have better things to do."""
+    waits = turn.at + UNANSWERED_PAUSE
+    turn.tables.put_health(msgspec.structs.replace(group, trouble=sentence, retry_at=waits))
+
+
 def retry(turn: Turn, group: DemandGroup) -> None:
-    """An operator has repaired something: all is forgotten."""
-    turn.tables.put_health(group.healthy)
-    turn.reopened(group.id)
+    """An operator has repaired something: all is forgotten, of its machines too."""
+    for machine in group.failed_on:
+        turn.tables.put_machine(_blamed(group.pool, machine), MachineRow())
+    _reopen(turn, group)
 
 
 def revived(turn: Turn, installation: InstallationId) -> None:
     """GitHub may not refuse any more what it refused there."""
     for group in turn.tables.troubled_groups(installation):
-        retry(turn, group)
+        _reopen(turn, group)
+
+
+def _reopen(turn: Turn, group: DemandGroup) -> None:
+    turn.tables.put_health(group.healthy)
+    turn.reopened(group.id)
 
 
 def _fail(turn: Turn, group: DemandGroup, *, everywhere: bool = False) -> None:

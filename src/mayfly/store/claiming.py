@@ -6,6 +6,7 @@ import msgspec
 
 from mayfly.model.access import Refused
 from mayfly.model.changes import Mint
+from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import StaleClaim
 from mayfly.model.protocol import ClaimOrder, Order, Outcome
 from mayfly.model.runners import (
@@ -17,8 +18,12 @@ from mayfly.model.runners import (
     advanced,
     runner_name,
 )
-from mayfly.store import blame, proofs, repairs
+from mayfly.store import attendance, blame, proofs, repairs
 from mayfly.store.turns import Turn
+
+GIVES_WAY_AFTER = 120.0
+"""Ledger seconds in which GitHub was asked in vain; then a claim holds its slot against no other
+installation's jobs."""
 
 
 def claim(
@@ -39,7 +44,7 @@ def claim(
         if predecessor.pool == order.pool and predecessor.boot != order.boot:
             repairs.mourn(turn, predecessor, "its machine came back with another boot id")
     turn.flush()
-    if blame.pauses(turn, order.pool, order.machine):
+    if blame.pauses(turn, order.pool, order.machine) or not attendance.serves(turn, order):
         return None
     if not tables.take_slot(order.pool, maximum):
         return None
@@ -89,8 +94,10 @@ def minting(turn: Turn, claim: Claim, prefix: str) -> Mint | None:
         generation=claim.generation + 1,
         registrations=claim.registrations + 1,
         heard_at=turn.at,
+        idle_since=claim.idle_since if claim.state is ClaimState.MINTING else None,
     )
     after = turn.claim(claim, after)
+    attendance.prepared(turn, claim)
     return Mint(claim=after, group=group, name=name, older=older)
 
 
@@ -111,8 +118,23 @@ def registered(turn: Turn, claim_id: ClaimId, generation: int, github_id: int) -
     if claim is None or not waited_for:
         return False
     fresh = advanced(claim, ClaimState.REGISTERED, turn.at)
-    turn.claim(claim, msgspec.structs.replace(fresh, idle_since=None, extensions=0))
+    turn.claim(claim, msgspec.structs.replace(fresh, idle_since=None, extensions=0, detail=""))
     return True
+
+
+def delayed(turn: Turn, claim_id: ClaimId, sentence: str) -> None:
+    """GitHub is asked again, unless others could use the machine, and wait for it."""
+    claim = turn.tables.claim(claim_id)
+    group = turn.tables.group(claim.group) if claim else None
+    if claim is None or group is None or claim.state is not ClaimState.MINTING:
+        return
+    since = turn.at if claim.idle_since is None else claim.idle_since
+    if turn.at - since < GIVES_WAY_AFTER or not _others_wait(turn, claim, group):
+        turn.tables.put_claim(msgspec.structs.replace(claim, idle_since=since, detail=sentence))
+        return
+    blame.unanswered(turn, group, sentence)
+    proofs.watch(turn, claim.id, turn.at)
+    turn.claim(claim, advanced(claim, ClaimState.FAILED, turn.at, detail=sentence))
 
 
 def refused(turn: Turn, claim_id: ClaimId, sentence: str) -> None:
@@ -166,6 +188,14 @@ def started(turn: Turn, claim: Claim, run: RunKey) -> None:
         turn.claim(claim, msgspec.structs.replace(after, run=run))
 
 
+def _others_wait(turn: Turn, claim: Claim, group: DemandGroup) -> bool:
+    """Whether another installation's jobs could have the machine; for those of its own GitHub is
+    as silent, and an outage of GitHub as a whole is no reason to prepare everything anew."""
+    variants = (None, group.variant)
+    other = turn.tables.next_group(claim.pool, variants, claim.per_owner, turn.at)
+    return other is not None and other.installation != group.installation
+
+
 def _end(claim: Claim, outcome: Outcome) -> ClaimState:
     if claim.state is ClaimState.BUSY or (
         claim.state is ClaimState.REGISTERED and outcome is Outcome.DONE
@@ -193,5 +223,9 @@ def _judge(turn: Turn, claim: Claim, ended: Claim, outcome: Outcome) -> None:
     """
     if ended.state is ClaimState.DONE and (claim.state is ClaimState.BUSY or claim.job):
         blame.cleared(turn, ended)
+    elif claim.state is ClaimState.MINTING:
+        return  # it was ready, and waited for GitHub in vain: 5xx and 429 are no machine's fault
     elif ended.state is ClaimState.FAILED and outcome is Outcome.FAILED:
         blame.failed(turn, ended)
+        if claim.state is ClaimState.CLAIMED:
+            attendance.unprepared(turn, ended)

@@ -17,12 +17,17 @@ from mayfly.store.cosmos_account import Account, Denied, Document, Missing, open
 
 FRESH = timedelta(seconds=10)
 """How far behind others' changes a decision may be. Webhooks cost nothing that way: the account
-is asked two questions, of some 3 request units each, at most 6 times a minute."""
+is asked two questions, of some 3 request units each, at most 9 times a minute."""
 LONGEST = timedelta(seconds=60)
 """The same while the account does not answer: a hiccup holds nobody up, and whoever lost access
 gets nothing by keeping the account away from us any longer."""
 ASK_AGAIN = timedelta(seconds=5)
 """After the account did not answer; who asks meanwhile does not wait to hear it once more."""
+WAIT = timedelta(seconds=2)
+"""For a decision; GitHub gives up a webhook that is not answered within 10 s. A slower reading goes
+on, and who asks while it does goes by the last one, or is pending a check, without waiting."""
+AT_START = timedelta(seconds=10)
+"""For the first reading: an account that is slow keeps no control plane from starting."""
 
 _Name = Annotated[str, msgspec.Meta(pattern=rf"\A{GITHUB_NAME.pattern}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1)]
@@ -68,32 +73,39 @@ async def open_access_rules(
     """The rules in a database of the account at `url`, read once to see that they can be."""
     async with open_account(url, database, key) as account:
         rules = CosmosAccessRules(account, clock)
-        with contextlib.suppress(Transient):  # it is said, and jobs are pending a check meanwhile
+        # What is not known yet is said, and jobs are pending a check meanwhile.
+        with contextlib.suppress(Transient, TimeoutError):
             try:
-                await rules.rules()
+                async with asyncio.timeout(AT_START.total_seconds()):
+                    await rules.rules()
             except Denied as error:
                 raise InvalidSettings(str(error)) from error
-        yield rules
+        try:
+            yield rules
+        finally:
+            await rules.close()
 
 
 class CosmosAccessRules:
     """Rules as documents, with a snapshot so that a webhook costs no query."""
 
-    def __init__(self, account: Account, clock: Clock) -> None:
+    def __init__(self, account: Account, clock: Clock, wait: timedelta = WAIT) -> None:
         self._account = account
         self._clock = clock
+        self._wait = wait
         self._snapshot: dict[Identity, AccessRule] = {}
         self._read_at: datetime | None = None
         self._changes = 0
         self._reading = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._is_slow = False
         self._trouble: tuple[datetime, str] | None = None
         self._said: set[str] = set()
 
     async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
-        async with self._reading:  # those that come together ask once
-            if not self._is_younger(FRESH):
-                await self._refresh()
-            return first_allowing(self._snapshot, owner, repository, label)
+        if not self._is_younger(FRESH):
+            await self._refresh()
+        return first_allowing(self._snapshot, owner, repository, label)
 
     async def rules(self) -> list[AccessRule]:
         async with self._reading:
@@ -130,18 +142,44 @@ class CosmosAccessRules:
         finally:
             self._read_at, self._changes = None, self._changes + 1
 
+    async def close(self) -> None:
+        """Nothing is asked of the account any more."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+
     async def _refresh(self) -> None:
-        """Transient when the rules are too old and cannot be read."""
-        if self._trouble is None or self._clock.now() - self._trouble[0] >= ASK_AGAIN:
-            with contextlib.suppress(Transient):  # it is kept as the trouble
-                await self._read()
-        if self._trouble is not None and not self._is_younger(LONGEST):
-            raise Transient(self._trouble[1])
+        """Transient when the rules are too old and cannot be read now."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._wait.total_seconds()
+        while not self._is_younger(FRESH) and not self._is_in_trouble():
+            task = self._refreshing  # those that come together ask once
+            if task is None or task.done():
+                task = self._refreshing = asyncio.create_task(self._read_anew())
+                self._is_slow = False
+            if not self._is_slow:
+                await asyncio.wait([task], timeout=max(0.0, until - loop.time()))
+            if not task.done():
+                self._is_slow = True
+                break
+            task.result()
+        if not self._is_younger(LONGEST):
+            slow = f"the access rules were not read within {self._wait.total_seconds():.0f} s"
+            raise Transient(self._trouble[1] if self._trouble else slow)
+
+    async def _read_anew(self) -> None:
+        async with self._reading:
+            if not self._is_younger(FRESH):  # or somebody else has been faster
+                with contextlib.suppress(Transient):  # it is kept as the trouble
+                    await self._read()
+
+    def _is_in_trouble(self) -> bool:
+        return self._trouble is not None and self._clock.now() - self._trouble[0] < ASK_AGAIN
 
     async def _read(self) -> None:
         asked, changes = self._clock.now(), self._changes
         try:
-            found = [rule for name in _KINDS for rule in await self._rules_of(name)]
+            found = await self._all_rules()
         except Transient as error:
             if self._trouble is None:
                 log.warning("rules.unread", reason=str(error))
@@ -149,6 +187,16 @@ class CosmosAccessRules:
             raise
         self._snapshot, self._trouble = by_identity(found), None
         self._read_at = asked if changes == self._changes else None  # else it may be too old
+
+    async def _all_rules(self) -> list[AccessRule]:
+        """Both containers are asked at once, so that a slow account is not waited for twice."""
+        answers = await asyncio.gather(*map(self._rules_of, _KINDS), return_exceptions=True)
+        rules: list[AccessRule] = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            rules += answer
+        return rules
 
     async def _rules_of(self, container: str) -> list[AccessRule]:
         query = "SELECT c.id, c.owner, c.repo, c.label FROM c"

@@ -22,8 +22,8 @@ from azure.cosmos.partition_key import NonePartitionKeyValue, NullPartitionKeyVa
 
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent, Transient
 
-PATIENCE = timedelta(seconds=5)
-"""For one question: GitHub gives up a webhook that is not answered within 10 s."""
+PATIENCE = timedelta(seconds=20)
+"""For one question; no webhook waits for it, and a slow account is better than none."""
 SESSION_BEHIND = 1002
 """Substatus of a 404 that only means: this replica has not seen our last write yet."""
 _RIGHTS = (
@@ -108,6 +108,7 @@ async def open_account(url: str, database: str, key: str | None) -> AsyncIterato
             url,
             credential,
             retry_total=0,  # whoever asks asks again, and none of it takes longer than PATIENCE
+            retry_throttle_total=0,
             connection_timeout=PATIENCE.total_seconds(),
             enable_endpoint_discovery=not local,  # what runs here knows no other regions
         )

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
-from mayfly.database import Schema, SchemaState, faults_of, inspect, look
+from mayfly.database import Schema, SchemaState, faults_of, hindrances, inspect, look
+from mayfly.database.migrations import too_new
 from mayfly.model.errors import MayflyError, Transient
 from mayfly.model.findings import Finding, failed, good, unchecked, warning, wrong
 from mayfly.store.figures import Figures, figures
@@ -23,6 +24,8 @@ async def examine(url: str, now: datetime, turn: timedelta) -> AsyncIterator[Fin
     yield judge_schema(state)
     if state.schema is not Schema.ABSENT:
         yield await _integrity(url)
+        for finding in await _rights(url):
+            yield finding
     if state.schema is not Schema.CURRENT:
         yield unchecked("ledger", "it needs this version's schema")
         return
@@ -52,8 +55,8 @@ def judge_schema(state: SchemaState) -> Finding:
         case Schema.AHEAD:
             return wrong(
                 "store",
-                f"a newer Mayfly has used the database: schema {state.found} is not known here",
-                "install that version again, or restore the copy made before it",
+                too_new(str(state.found), state.newest),
+                "upgrade Mayfly, or restore the copy made before",
             )
         case Schema.FOREIGN:
             return wrong(
@@ -95,3 +98,12 @@ async def _integrity(url: str) -> Finding:
     if faults:
         return wrong("integrity", ", ".join(faults), "stop `mayfly serve` and restore a copy")
     return good("integrity", "nothing is broken")
+
+
+async def _rights(url: str) -> list[Finding]:
+    """Of the user of a server; nothing to say of a file."""
+    try:
+        found = await look(url, hindrances)
+    except MayflyError as error:
+        return [failed("rights", error)]
+    return [wrong("rights", what, remedy) for what, remedy in found or []]

@@ -10,13 +10,24 @@ from mayfly.model.deadlines import Deadlines
 from mayfly.model.deliveries import LogPosition
 from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound, StaleClaim
+from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
-from mayfly.model.protocol import ClaimOrder, Order, Outcome
+from mayfly.model.protocol import AttendOrder, ClaimOrder, Order, Outcome
 from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration, RunKey, Sighting
 from mayfly.ports import Clock
-from mayfly.store import blame, checking, claiming, counting, proofs, recording, repairs, retention
+from mayfly.store import (
+    attendance,
+    blame,
+    checking,
+    claiming,
+    counting,
+    proofs,
+    recording,
+    repairs,
+    retention,
+)
 from mayfly.store.tables import Tables, Transactions
 from mayfly.store.turns import Turn
 
@@ -71,6 +82,9 @@ class TransactionalLedger:
         if not await self._transactions.write(step):
             raise StaleClaim(f"claim {claim} has moved on since generation {generation}")
 
+    async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
+        return await self._turn(lambda turn: claiming.delayed(turn, claim, sentence))
+
     async def refused(self, claim: ClaimId, sentence: str) -> Changes:
         return await self._turn(lambda turn: claiming.refused(turn, claim, sentence))
 
@@ -89,6 +103,27 @@ class TransactionalLedger:
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         return await self._turn(
             lambda turn: claiming.started(turn, _own(turn.tables, claim, boot), run)
+        )
+
+    async def attend(self, pool: str, order: AttendOrder) -> Executor:
+        now = self._clock.now()
+        return await self._transactions.write(
+            lambda tables: attendance.attend(Turn(tables, self._deadlines), pool, order, now)
+        )
+
+    async def command(self, told: Command, choice: Choice, reason: str) -> list[Standing]:
+        return await self._transactions.write(
+            lambda tables: attendance.command(Turn(tables, self._deadlines), told, choice, reason)
+        )
+
+    async def executors(self, pool: str | None = None) -> list[Standing]:
+        return await self._transactions.read(
+            lambda tables: attendance.every(tables, self._deadlines, pool)
+        )
+
+    async def told(self) -> list[Executor]:
+        return await self._transactions.read(
+            lambda tables: [one for one in tables.executors.every(None) if one.is_told]
         )
 
     async def overdue(self, claim: ClaimId) -> Changes:

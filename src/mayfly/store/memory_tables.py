@@ -14,6 +14,7 @@ from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, JobState, 
 from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration
+from mayfly.store.memory_executors import ABSENT, MemoryExecutors
 from mayfly.store.tables import ClockRow, Counts, MachineRow
 
 
@@ -34,21 +35,22 @@ class MemoryTables:
         self._machines: dict[str, MachineRow] = {}
         self._releases: dict[Version, Release] = {}
         self._journal: list[tuple[dict[Any, Any], Any, Any]] = []
+        self.executors = MemoryExecutors(self._set)
 
     def keep(self) -> None:
         self._journal.clear()
 
     def undo(self) -> None:
         for table, key, old in reversed(self._journal):
-            if old is _ABSENT:
+            if old is ABSENT:
                 table.pop(key, None)
             else:
                 table[key] = old
         self._journal.clear()
 
     def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:  # noqa: ANN401 - rows of any table
-        self._journal.append((table, key, table.get(key, _ABSENT)))
-        if value is _ABSENT:
+        self._journal.append((table, key, table.get(key, ABSENT)))
+        if value is ABSENT:
             table.pop(key, None)
         else:
             table[key] = value
@@ -74,9 +76,9 @@ class MemoryTables:
             self._set(self._jobs, job.key, job)
             self._set(self._attempts[job.key.id], job.key, None)
             if before is not None and before.group is not None:
-                self._set(self._queued[before.group], job.key, _ABSENT)
+                self._set(self._queued[before.group], job.key, ABSENT)
             if job.group is not None:
-                queued = job.event.created_at if job.counts else _ABSENT
+                queued = job.event.created_at if job.counts else ABSENT
                 self._set(self._queued[job.group], job.key, queued)
 
     def newest_jobs(self, limit: int, pool: str | None) -> list[WorkflowJob]:
@@ -121,10 +123,10 @@ class MemoryTables:
     def forget_jobs(self, at: float, limit: int) -> int:
         over = [job for job in self._due_jobs(at) if _may_be_forgotten(job)][:limit]
         for job in over:
-            self._set(self._jobs, job.key, _ABSENT)
-            self._set(self._attempts[job.key.id], job.key, _ABSENT)
+            self._set(self._jobs, job.key, ABSENT)
+            self._set(self._attempts[job.key.id], job.key, ABSENT)
             if job.group is not None:
-                self._set(self._queued[job.group], job.key, _ABSENT)
+                self._set(self._queued[job.group], job.key, ABSENT)
         return len(over)
 
     def _due_jobs(self, at: float) -> list[WorkflowJob]:
@@ -207,7 +209,7 @@ class MemoryTables:
         claimed = {claim.group for claim in self._claims.values()}
         for group in list(self._groups.values()):
             if group.queued == group.supply == 0 and group.id not in claimed:
-                self._set(self._groups, group.id, _ABSENT)
+                self._set(self._groups, group.id, ABSENT)
 
     def scopes(self, since: datetime) -> list[tuple[InstallationId, Scope]]:
         recent = [job for job in self._jobs.values() if job.received_at >= since]
@@ -288,7 +290,7 @@ class MemoryTables:
     def put_claim(self, claim: Claim) -> None:
         self._set(self._claims, claim.id, claim)
         self._set(self._keys, claim.key, claim.id)
-        self._set(self._live, claim.id, None if claim.live else _ABSENT)
+        self._set(self._live, claim.id, None if claim.live else ABSENT)
 
     def live_of_machine(self, machine: str) -> list[Claim]:
         return [claim for claim in self._live_claims() if claim.machine == machine]
@@ -320,8 +322,8 @@ class MemoryTables:
             if not claim.live and not claim.registrations and _is_due(claim, at)
         ][:limit]
         for claim in over:
-            self._set(self._claims, claim.id, _ABSENT)
-            self._set(self._keys, claim.key, _ABSENT)
+            self._set(self._claims, claim.id, ABSENT)
+            self._set(self._keys, claim.key, ABSENT)
         return len(over)
 
     def newest_claims(self, limit: int, *, live: bool, pool: str | None = None) -> list[Claim]:
@@ -342,7 +344,7 @@ class MemoryTables:
         self._set(self._registrations, registration.name, registration)
 
     def drop_registration(self, name: str) -> None:
-        self._set(self._registrations, name, _ABSENT)
+        self._set(self._registrations, name, ABSENT)
 
     def due_registrations(self, at: float, limit: int) -> list[Registration]:
         due = [
@@ -369,12 +371,12 @@ class MemoryTables:
         return self._machines.get(machine, MachineRow())
 
     def put_machine(self, machine: str, row: MachineRow) -> None:
-        self._set(self._machines, machine, row if row.fails else _ABSENT)
+        self._set(self._machines, machine, row if row.fails else ABSENT)
 
     def forget_machines(self, at: float) -> None:
         for machine, row in list(self._machines.items()):
             if row.until <= at:
-                self._set(self._machines, machine, _ABSENT)
+                self._set(self._machines, machine, ABSENT)
 
     def add_release(self, release: Release) -> None:
         if release.version not in self._releases:
@@ -392,5 +394,4 @@ def _may_be_forgotten(job: WorkflowJob) -> bool:
     return job.state is JobState.COMPLETED or job.group is None
 
 
-_ABSENT = object()
 _NEVER = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)

@@ -20,6 +20,7 @@ NEEDED_NEGATIVES = 2
 """A name not found once may still appear: a timed-out mint can take effect later (R6)."""
 MOST_CHECKS = 5
 """The oldest jobs of a group are looked at when one of its runners is a riddle (R10)."""
+_UNANSWERED = frozenset({Sighting.UNREACHABLE, Sighting.REFUSED})
 LONGEST_SILENCE = 3600.0
 """Ledger seconds between two looks at a name whose installation does not answer (R6)."""
 
@@ -38,7 +39,8 @@ def spoke_again(turn: Turn, claim: Claim) -> None:
         return
     for registration in turn.tables.registrations_of(claim.id):
         if registration.generation == claim.generation:
-            turn.tables.put_registration(msgspec.structs.replace(registration, next_look_at=None))
+            unwatched = msgspec.structs.replace(registration, next_look_at=None, negatives=0)
+            turn.tables.put_registration(unwatched)
 
 
 def saw(turn: Turn, name: str, sighting: Sighting) -> None:
@@ -50,16 +52,18 @@ def saw(turn: Turn, name: str, sighting: Sighting) -> None:
     too_early = registration.next_look_at is not None and registration.next_look_at > turn.at
     if sighting is Sighting.NOT_FOUND and registration.negatives and too_early:
         return
+    if registration.unreached and sighting not in _UNANSWERED:
+        _answers(turn, claim)
     negatives = registration.negatives + int(sighting is Sighting.NOT_FOUND)
     if sighting in {Sighting.GONE, Sighting.DELETED} or negatives >= NEEDED_NEGATIVES:
         _proven_gone(turn, registration, claim, sighting)
-    elif sighting in {Sighting.UNREACHABLE, Sighting.REFUSED}:
+    elif sighting in _UNANSWERED:
         _unreachable(turn, registration, claim)
     else:
         turn.tables.put_registration(
             msgspec.structs.replace(
                 registration,
-                negatives=negatives,
+                negatives=negatives if sighting is Sighting.NOT_FOUND else 0,
                 next_look_at=_look_again(turn, claim, sighting),
                 unreachable_since=None,
                 unreached=0,
@@ -81,6 +85,12 @@ def answers_again(turn: Turn, installation: InstallationId) -> None:
         turn.tables.put_registration(
             msgspec.structs.replace(registration, next_look_at=turn.at, unreached=0)
         )
+
+
+def _answers(turn: Turn, claim: Claim) -> None:
+    """GitHub answered about a name after it had not: the other names need not wait either."""
+    if group := turn.tables.group(claim.group):
+        answers_again(turn, group.installation)
 
 
 def riddle(turn: Turn, claim: Claim) -> None:

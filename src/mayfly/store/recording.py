@@ -8,7 +8,7 @@ import msgspec
 from mayfly.model.access import Admitted
 from mayfly.model.jobs import GONE, JobId, JobKey, JobState, WorkflowJob, closed, merged
 from mayfly.model.runners import Claim, ClaimId, ClaimState, advanced
-from mayfly.store.due import due_job, too_old_to_count
+from mayfly.store.due import AT_ONCE, due_job, too_old_to_count
 from mayfly.store.tables import Tables
 from mayfly.store.turns import Turn
 
@@ -25,6 +25,8 @@ def record(turn: Turn, jobs: Sequence[WorkflowJob]) -> None:
         before = rows.get(job.key)
         after = merged(before, job)
         if after is before:
+            if after.doubted and job.state is JobState.QUEUED:
+                turn.check_soon(job.key, AT_ONCE)  # it may be queued again, or have been long ago
             continue
         fresh = before is None and too_old_to_count(after)
         if fresh or (before is not None and before.event.conclusion == GONE):

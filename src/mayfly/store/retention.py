@@ -3,10 +3,14 @@
 from mayfly.model.deadlines import Deadlines
 from mayfly.store.tables import Tables
 
+ABSENT_SECONDS = 86_400.0
+"""An executor nobody hears of for a day is not expected any more."""
+
 
 def forget(tables: Tables, deadlines: Deadlines, limit: int) -> int:
-    """Delete jobs, claims, groups and machines whose time is over; how many jobs and claims."""
+    """Delete rows of all kinds whose time is over; how many jobs and claims."""
     at = tables.clock().ledger_seconds
+    tables.executors.forget(at - ABSENT_SECONDS)
     rows = tables.forget_jobs(at, limit) + tables.forget_claims(at, limit)
     if rows:
         tables.drop_unused_groups()

@@ -124,6 +124,20 @@ machine = sa.Table(
     sa.Column("until", sa.Float, nullable=False),
 )
 
+executor = sa.Table(
+    "executor",
+    metadata,
+    sa.Column("pool", sa.Text, primary_key=True),
+    sa.Column("machine", sa.Text, primary_key=True),
+    sa.Column("boot", sa.Text, nullable=False),
+    sa.Column("heard_at", sa.Float, nullable=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("ending", sa.Boolean, nullable=False),
+    sa.Column("dismissed", sa.Text, nullable=False),
+    sa.Column("unprepared", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
 release = sa.Table(
     "release",
     metadata,

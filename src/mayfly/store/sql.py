@@ -25,12 +25,14 @@ from mayfly.store import statements as sql
 from mayfly.store.access import SqlAccessRules
 from mayfly.store.ledger import TransactionalLedger
 from mayfly.store.locks import Locks, NoLocks, Wants, locks_of
+from mayfly.store.sql_executors import SqlExecutors
 from mayfly.store.sql_rows import (
     claim_of,
     claim_row,
     group_of,
     job_of,
     job_row,
+    maybe_time_of,
     millis,
     new_group,
     pool_of,
@@ -85,6 +87,7 @@ class SqlTables:
         self._connection = connection
         self._do = connection.execute
         self._locks = locks
+        self.executors = SqlExecutors(connection, locks)
 
     def hold(
         self, *, pools: Collection[str] = (), jobs: Collection[JobId] = (), clock: bool = False
@@ -97,12 +100,12 @@ class SqlTables:
         row = self._do(sa.select(schema.clock)).first()
         if row is None:
             return ClockRow()
-        log_at = _maybe_time(row.log_at)
+        log_at = maybe_time_of(row.log_at)
         return ClockRow(
             row.ledger_seconds,
-            _maybe_time(row.last_tick),
+            maybe_time_of(row.last_tick),
             row.leader,
-            _maybe_time(row.leader_until),
+            maybe_time_of(row.leader_until),
             LogPosition(row.log_position, log_at) if log_at else None,
         )
 
@@ -393,7 +396,3 @@ class SqlTables:
         while self._locks.hold(map(pool_of, found), jobs):
             found = read()
         return found
-
-
-def _maybe_time(stored: int | None) -> datetime | None:
-    return None if stored is None else time_of(stored)

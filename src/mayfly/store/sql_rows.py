@@ -160,3 +160,8 @@ def millis(at: datetime) -> int:
 def time_of(stored: int) -> datetime:
     """What was stored."""
     return datetime.fromtimestamp(stored / 1000, UTC)
+
+
+def maybe_time_of(stored: int | None) -> datetime | None:
+    """What was stored, if anything was."""
+    return None if stored is None else time_of(stored)

@@ -8,6 +8,7 @@ from mayfly.model.access import Scope
 from mayfly.model.changes import PoolUse
 from mayfly.model.deliveries import LogPosition
 from mayfly.model.demand import Demand, DemandGroup
+from mayfly.model.executors import Executor
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
 from mayfly.model.releases import Release
 from mayfly.model.repositories import Repository
@@ -42,6 +43,19 @@ class MachineRow(NamedTuple):
     until: float = 0.0
 
 
+class Executors(Protocol):
+    """The rows of executors; in a step that writes, nobody else's to change once they were read."""
+
+    def find(self, pool: str, machine: str) -> Executor | None: ...
+    def every(self, pool: str | None) -> list[Executor]:
+        """By pool and machine; None: those of all pools."""
+
+    def put(self, executor: Executor) -> None: ...
+    def drop(self, executor: Executor) -> None: ...
+    def forget(self, heard_before: float) -> None:
+        """Drop those in service that were not heard of since then."""
+
+
 class Tables(Protocol):
     """The rows, inside one transaction. Called without awaiting, so no network can be in it.
 
@@ -56,6 +70,9 @@ class Tables(Protocol):
 
         That is all open groups of a pool, jobs that are not there yet, and the clock.
         """
+
+    @property
+    def executors(self) -> Executors: ...
 
     def clock(self) -> ClockRow: ...
     def put_clock(self, row: ClockRow) -> None: ...

@@ -7,6 +7,7 @@ import msgspec
 from mayfly.model.changes import Changes, Touch
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import Demand, DemandGroup, demand_for
+from mayfly.model.executors import Executor
 from mayfly.model.jobs import GroupId, JobKey, JobState, WorkflowJob
 from mayfly.model.runners import Claim, ClaimState, Registration
 from mayfly.store.due import due_claim
@@ -22,6 +23,7 @@ class Turn:
         self.at = tables.clock().ledger_seconds
         self.stalled: list[DemandGroup] = []
         self.abandoned: list[Registration] = []
+        self.broken: list[Executor] = []
         self._jobs: list[WorkflowJob] = []
         self._rows: dict[JobKey, WorkflowJob] = {}
         self._claims: list[Claim] = []
@@ -114,6 +116,7 @@ class Turn:
             pools=self._touched(),
             stalled=self.stalled,
             abandoned=self.abandoned,
+            broken=self.broken,
         )
 
     def _follow(self, before: Claim, after: Claim) -> None:

@@ -11,7 +11,16 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 from mayfly.engine.plane import ControlPlane
 from mayfly.github.secrets import Secret
 from mayfly.telemetry import Telemetry
-from mayfly.web import access_api, bus_api, executor_api, openapi, operator_api, probes, problems
+from mayfly.web import (
+    access_api,
+    bus_api,
+    executor_api,
+    executors_api,
+    openapi,
+    operator_api,
+    probes,
+    problems,
+)
 from mayfly.web.callers import admitting
 from mayfly.web.injected import provided
 from mayfly.web.reflector import PATH, Reflector, pulled
@@ -71,6 +80,7 @@ def build(
             operator_api.routes(admitting(known, Role.OPERATOR)),
             access_api.routes(admitting(known, Role.OPERATOR)),
             bus_api.routes(admitting(known, Role.OPERATOR)),
+            executors_api.routes(admitting(known, Role.OPERATOR)),
         ],
         dependencies=provided(plane, telemetry, waits, longest_wait),
         exception_handlers=problems.handlers(plane.clock),

@@ -10,7 +10,10 @@ from litestar.params import FromPath, JSONBody
 from litestar.types import Guard
 
 from mayfly.engine.plane import ControlPlane
+from mayfly.model.errors import Transient
 from mayfly.model.protocol import (
+    Attended,
+    AttendOrder,
     BootOrder,
     ClaimOrder,
     FinishOrder,
@@ -58,6 +61,26 @@ async def lease(
         await plane.bus.abandon(waited.result.id)
         return Response[Any](None, status_code=204)
     return Response(Leased(lease=handed_out(known, waited.result.id)))
+
+
+@post("/pools/{pool:str}/attend", status_code=200, responses=documented(400, 404, 413, 503))
+async def attend(
+    request: Call,
+    pool: FromPath[str],
+    data: JSONBody[AttendOrder],
+    plane: GivenPlane,
+    waits: GivenWaits,
+    longest: GivenLongest,
+) -> Attended:
+    """Say that the executor is there; answered when it shall do something else, or in time."""
+    bound(request.auth, pool)
+    known = pool_named(plane.pools, pool)
+    check_texts(machine=data.machine, boot=data.boot)
+    wait = timedelta(seconds=min(max(0.0, data.wait_seconds), longest.total_seconds()))
+    waited = await waits.until(plane.executors.attend(known, data, wait), request.receive)
+    if waited.result is None:
+        raise Transient("the control plane is stopping; ask again")
+    return waited.result
 
 
 @post("/leases/complete", status_code=204, responses=documented(400, 413, 503))
@@ -153,7 +176,7 @@ def routes(guard: Guard) -> Router:
     return Router(
         "/v1",
         route_handlers=[
-            *(lease, complete, abandon),
+            *(attend, lease, complete, abandon),
             *(claim, heartbeat, register, started, finish),
             releases,
         ],

@@ -11,10 +11,11 @@ from litestar.params import FromQuery, QueryParameter
 from litestar.response import ServerSentEventMessage, Stream
 from litestar.types import Guard
 
+from mayfly.engine.declined import Declined
 from mayfly.engine.explanations import Explanation
 from mayfly.engine.leftovers import runners_at_github
 from mayfly.engine.news import News
-from mayfly.engine.retries import Declined, Retried
+from mayfly.engine.retries import Retried
 from mayfly.model.changes import PoolUse
 from mayfly.model.errors import NotFound
 from mayfly.model.jobs import JobId, JobState

@@ -70,7 +70,8 @@ async def _refresh(plane: ControlPlane, telemetry: Telemetry) -> None:
     try:
         async with asyncio.timeout(_PATIENCE):
             uses, stalled = await plane.ledger.pools(), await plane.ledger.stalled(_COUNTED)
-        telemetry.pools_seen(uses, stalled)
+            executors = await plane.ledger.executors()
+        telemetry.pools_seen(uses, stalled, executors)
     except (TimeoutError, MayflyError, OSError) as error:
         telemetry.pools_unseen()
         log.warning("pools.unseen", error=type(error).__name__)

@@ -9,6 +9,7 @@ from mayfly.engine.leftovers import Found
 from mayfly.model.access import AccessRule, Admitted, Decision, Refused
 from mayfly.model.changes import PoolUse
 from mayfly.model.demand import DemandGroup
+from mayfly.model.executors import Standing
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
 from mayfly.model.pools import Pool
 from mayfly.model.runners import Claim, Registration
@@ -87,6 +88,22 @@ class GitHubRunnerView(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     whose: str
     """ours, worklist (ended, being proven gone), leaked (left behind), or foreign."""
+
+
+class ExecutorView(msgspec.Struct, frozen=True, kw_only=True):
+    """An executor, and whether it serves."""
+
+    machine: str
+    pool: str
+    state: str
+    """idle, busy, or absent: it said goodbye, or nothing for `silent_seconds`."""
+    service: str
+    """in service, draining, out of service, or ending."""
+    claim: str | None
+    job_id: int | None
+    last_seen: datetime
+    reason: str
+    """Why it is out of service."""
 
 
 class PoolView(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +215,21 @@ def github_runner_view(found: Found) -> GitHubRunnerView:
         busy=runner.busy,
         labels=runner.labels,
         whose=found.whose.value,
+    )
+
+
+def executor_view(standing: Standing) -> ExecutorView:
+    """An executor as people see it."""
+    executor, claim, _ = standing
+    return ExecutorView(
+        machine=executor.machine,
+        pool=executor.pool,
+        state=standing.activity.value,
+        service=standing.service.value,
+        claim=claim.id if claim else None,
+        job_id=claim.job.id if claim and claim.job else None,
+        last_seen=executor.seen_at,
+        reason=executor.reason,
     )
 
 

@@ -30,7 +30,10 @@ class Administration:
         if request.method == "PUT":
             return self._put(path, await request.text())
         if request.method == "DELETE":
-            return web.Response(status=200 if self.entries.pop(path, None) else 404)
+            gone = [one for one in self.entries if f"{one}/".startswith(f"{path}/")]
+            for one in gone:
+                del self.entries[one]
+            return web.Response(status=200 if gone else 404)
         return _xml(self.entries.get(path, EMPTY))
 
     def _put(self, path: str, entry: str) -> web.Response:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import aio_pika
 import structlog
@@ -17,7 +18,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
 from mayfly.bus.rabbitmq.errors import ANSWER_WITHIN, as_ours, placed
-from mayfly.model.errors import MayflyError, Transient
+from mayfly.bus.rabbitmq.names import Names, names_of
+from mayfly.model.errors import InvalidSettings, MayflyError, Permanent, Transient
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -48,22 +50,26 @@ def _is_cancelled() -> bool:
 class Link:
     """Both connections while they live, and their channels."""
 
-    def __init__(self, publishing: AbstractConnection, consuming: AbstractConnection) -> None:
+    def __init__(
+        self, publishing: AbstractConnection, consuming: AbstractConnection, names: Names
+    ) -> None:
+        self.names = names
         self._publishing = publishing
         self.consuming = consuming
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._channels: dict[str | None, AbstractChannel] = {}
+        self._channels: dict[tuple[AbstractConnection, str], AbstractChannel] = {}
         self._opening = asyncio.Lock()
         for connection in (publishing, consuming):
             connection.close_callbacks.add(self._on_close)
 
     async def channel(self, subject: str) -> AbstractChannel:
-        """The channel for what is asked about a pool; its own, because an error closes it."""
-        return await self._opened(subject, self.consuming)
+        """The channel of the leases that did not wait; a pool's own, because an error closes it,
+        and for leases alone, because they end with it."""
+        return await self._opened(self.consuming, subject)
 
     async def publish(self, exchange: str, messages: Sequence[tuple[str, Message]]) -> None:
         """Each for its subject; returns when the server has all of them on its disks."""
-        channel = await self._opened(None, self._publishing)
+        channel = await self._opened(self._publishing, exchange)
         target = await channel.get_exchange(exchange, ensure=False)
         ends = await asyncio.gather(
             *(
@@ -80,11 +86,15 @@ class Link:
         """A channel to be closed by the caller, with one message at a time for a consumer."""
         return await self._open(self.consuming)
 
-    async def _opened(self, name: str | None, connection: AbstractConnection) -> AbstractChannel:
+    async def confirming_channel(self) -> AbstractChannel:
+        """A channel to be closed by the caller, which publishes."""
+        return await self._open(self._publishing)
+
+    async def _opened(self, connection: AbstractConnection, name: str) -> AbstractChannel:
         async with self._opening:
-            channel = self._channels.get(name)
+            channel = self._channels.get((connection, name))
             if channel is None or channel.is_closed:
-                channel = self._channels[name] = await self._open(connection)
+                channel = self._channels[connection, name] = await self._open(connection)
             return channel
 
     async def _open(self, connection: AbstractConnection) -> AbstractChannel:
@@ -112,7 +122,9 @@ class Connections:
 
     def __init__(self, url: str) -> None:
         self.place = placed(url)
-        self._url = URL(url)
+        self.names, self._url = names_of(URL(url))
+        host, user = unquote(self._url.raw_path[1:]) or "/", self._url.user or "guest"
+        self.user = f"user {user!r} in virtual host {host!r} of RabbitMQ at {self.place}"
         if "heartbeat" not in self._url.query:
             self._url = self._url.update_query(heartbeat=HEARTBEAT)
         self._link: Link | None = None
@@ -122,14 +134,15 @@ class Connections:
 
     @asynccontextmanager
     async def open(self, prepare: Callable[[Link], Awaitable[object]]) -> AsyncIterator[None]:
-        """Connected, prepared, and watched over."""
+        """Connected, prepared, and watched over; each later link is prepared again, because the
+        server may have lost everything."""
         _quieten()
         link = self._latest = await self._connected()
         try:
             with as_ours(self.place):
                 await prepare(link)
             self._renewed(link)
-            watch = asyncio.create_task(self._watch(link))
+            watch = asyncio.create_task(self._watch(link, prepare))
             try:
                 yield
             finally:
@@ -182,7 +195,7 @@ class Connections:
         if not task.cancelled():
             task.exception()  # heard by whoever waited, if anybody still does
 
-    async def _watch(self, link: Link) -> None:
+    async def _watch(self, link: Link, prepare: Callable[[Link], Awaitable[object]]) -> None:
         pause = FIRST_PAUSE
         while True:
             began = asyncio.get_running_loop().time()
@@ -198,10 +211,23 @@ class Connections:
                 await asyncio.sleep(pause)
                 pause, tries = min(2 * pause, LONGEST_PAUSE), tries + 1
                 with suppress(MayflyError):
-                    again = await self._connected()
+                    again = await self._reconnected(prepare)
             link = again
             self._renewed(link)
             log.info("bus.restored", place=self.place, tries=tries)
+
+    async def _reconnected(self, prepare: Callable[[Link], Awaitable[object]]) -> Link:
+        link = await self._connected()
+        try:
+            with as_ours(self.place):
+                await prepare(link)
+        except (InvalidSettings, Permanent) as error:
+            # A pool whose queue is missing must not keep the others from theirs.
+            log.error("bus.incomplete", place=self.place, reason=str(error))  # noqa: TRY400 - no bug
+        except BaseException:
+            await link.close()
+            raise
+        return link
 
     async def _connected(self) -> Link:
         with as_ours(self.place):
@@ -211,7 +237,7 @@ class Connections:
             except BaseException:
                 await publishing.close()
                 raise
-            return Link(publishing, consuming)
+            return Link(publishing, consuming, self.names)
 
     def _renewed(self, link: Link) -> None:
         self._link = self._latest = link

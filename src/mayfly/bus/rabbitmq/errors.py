@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ssl import SSLCertVerificationError
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
 
 from aio_pika.exceptions import (
     AMQPError,
@@ -22,7 +21,9 @@ from aiormq.exceptions import (
 )
 
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent, Transient
+from mayfly.model.urls import QUOTE, parts_of
 
+_PORTS: Final = {"amqp": 5672, "amqps": 5671}
 ANSWER_WITHIN: Final = 5.0
 """Seconds a call may take; a webhook's doorbell and a claim's answer wait no longer."""
 
@@ -38,7 +39,11 @@ _SENTENCES: Final[tuple[tuple[type[Exception], type[MayflyError], str], ...]] = 
     (ConnectionNotAllowed, InvalidSettings, "does not let the user into the virtual host"),
     (SSLCertVerificationError, InvalidSettings, "shows a certificate that is not trusted: {0}"),
     (FileNotFoundError, InvalidSettings, "cannot be trusted, because a file of the url is missing"),
-    (ChannelAccessRefused, Permanent, "lacks a permission for this user: {0}"),
+    (
+        ChannelAccessRefused,
+        Permanent,
+        "refuses a permission: {0}; docs/how-to/use-rabbitmq.md says which the user needs",
+    ),
     (
         ChannelNotFoundEntity,
         Permanent,
@@ -79,28 +84,15 @@ def unroutable(subject: str) -> Permanent:
 
 def placed(url: str) -> str:
     """HOST:PORT of the url, to be shown; InvalidSettings when it is not one of RabbitMQ."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"amqp": 5672, "amqps": 5671}[parts.scheme]
-    except (ValueError, KeyError):
-        raise _not_an_address() from None  # the cause quotes the url
-    if not parts.hostname or _spills(parts):
-        raise _not_an_address()
-    return f"{parts.hostname}:{port}"
+    parts = parts_of(url)
+    if parts is None or not parts.hostname or parts.scheme not in _PORTS:
+        raise InvalidSettings(
+            "the url of the bus is not amqp://USER:PASSWORD@HOST:PORT/VIRTUAL-HOST or amqps://…; "
+            + QUOTE
+        )
+    return f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
 
 
 def _routing_key(error: PublishError) -> str:
     delivery = error.message.delivery if error.message else None
     return str(getattr(delivery, "routing_key", ""))
-
-
-def _spills(parts: SplitResult) -> bool:
-    """Whether a password with a `/`, `?` or `#` was cut in two."""
-    return any("@" in part for part in (parts.path, parts.query, parts.fragment))
-
-
-def _not_an_address() -> InvalidSettings:
-    return InvalidSettings(
-        "the url of the bus is not amqp://USER:PASSWORD@HOST:PORT/VIRTUAL-HOST or amqps://…; "
-        "special characters in its parts are written as %XX"
-    )

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from mayfly.bus.rabbitmq import looks, polls, queues
+from mayfly.backends import Elsewhere
+from mayfly.bus.rabbitmq import looks, polls, queues, rights
 from mayfly.bus.rabbitmq.connections import FIRST_PAUSE, Connections, Link, within
-from mayfly.bus.rabbitmq.errors import unroutable
+from mayfly.bus.rabbitmq.errors import placed, unroutable
+from mayfly.bus.rabbitmq.names import renamed
 from mayfly.bus.rabbitmq.polls import GONE, Poll, handed_back
 from mayfly.bus.rabbitmq.wire import copied, outgoing, published_at
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent
@@ -19,14 +21,27 @@ from mayfly.ports import Clock, Lease, OperableBus
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for leases whose time is over."""
+_DECLARE = "start the control plane or run `mayfly bus declare`"
 
 
 @asynccontextmanager
-async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIterator[OperableBus]:
+async def open_bus(
+    url: str, clock: Clock, subjects: Sequence[str], *, declares: bool = True
+) -> AsyncIterator[OperableBus]:
     """The bus at an amqp or amqps url; queues are made where its user may, else must be there."""
-    queues.check_names(subjects)
     connections = Connections(url)
-    async with connections.open(lambda link: queues.make_or_check(link.consuming, subjects)):
+    names = connections.names
+    queues.check_names(names, subjects)
+
+    async def prepare(link: Link) -> None:
+        if declares:
+            await queues.make_or_check(link.consuming, names, subjects)
+        else:
+            await queues.check(link.consuming, names, subjects, _DECLARE)
+
+    async with connections.open(prepare):
+        link = connections.link()
+        await connections.whole(rights.check(link, subjects, connections.user))
         bus = RabbitMQBus(connections, clock)
         watch = asyncio.create_task(bus.watch())
         try:
@@ -38,18 +53,38 @@ async def open_bus(url: str, clock: Clock, subjects: Sequence[str]) -> AsyncIter
 
 async def declare(url: str, subjects: Sequence[str]) -> list[str]:
     """Make the exchanges, and both queues of each pool."""
-    queues.check_names(subjects)
+    connections = Connections(url)
+    names = connections.names
+    queues.check_names(names, subjects)
     lines: list[str] = []
 
     async def make(link: Link) -> None:
         async with link.consuming.channel() as channel:
-            lines.extend(await queues.make(channel, subjects))
+            lines.extend(await queues.make(channel, names, subjects))
 
     try:
-        async with Connections(url).open(make):
+        async with connections.open(make):
             return lines
     except Permanent as error:
         raise InvalidSettings(str(error)) from error
+
+
+def elsewhere(url: str, name: str) -> Elsewhere:
+    """A bus of that name on the server of `url`."""
+    place = placed(url)
+    return Elsewhere(renamed(url, name), f"exchanges and queues {name}… of RabbitMQ at {place}")
+
+
+async def remove(url: str, subjects: Sequence[str]) -> None:
+    """Take away what `declare` makes for the subjects, and the exchanges. Idempotent."""
+    connections = Connections(url)
+
+    async def take_away(link: Link) -> None:
+        async with link.consuming.channel() as channel:
+            await queues.remove(channel, connections.names, subjects)
+
+    async with connections.open(take_away):
+        pass
 
 
 class _Held(NamedTuple):
@@ -72,12 +107,13 @@ class RabbitMQBus:
 
     async def put(self, bodies: Sequence[tuple[str, bytes]]) -> None:
         """Bodies as they come, ours or not, each for a subject."""
+        names = self._connections.names
         for subject, _ in bodies:
-            if len(subject.encode()) > queues.LONGEST_SUBJECT:
+            if len(subject.encode()) > names.longest_subject:
                 raise unroutable(subject)
         stamped = [(subject, outgoing(body, self._clock)) for subject, body in bodies]
         link = self._connections.link()
-        await self._connections.whole(link.publish(queues.EXCHANGE, stamped))
+        await self._connections.whole(link.publish(names.exchange, stamped))
 
     async def lease(self, subject: str, wait: timedelta) -> Lease | None:
         """A wait outlasts a lost connection; Transient when there is none yet at its end."""
@@ -136,7 +172,7 @@ class RabbitMQBus:
 
     async def _get(self, link: Link, subject: str) -> Lease | None:
         channel = await link.channel(subject)
-        queue = await channel.get_queue(queues.queue(subject), ensure=False)
+        queue = await channel.get_queue(link.names.queue(subject), ensure=False)
         while message := await within(queue.get(fail=False)):
             if lease := await self._judged(link, subject, message):
                 return lease
@@ -158,7 +194,7 @@ class RabbitMQBus:
                 link = await self._connections.linked()
 
     async def _polled(self, link: Link, subject: str, deadline: float, poll: Poll) -> Lease | None:
-        name = queues.queue(subject)
+        name = link.names.queue(subject)
         channel = await poll.begin(link, name)
         try:
             while message := await poll.message(deadline):
@@ -225,7 +261,7 @@ async def _settled(answer: Awaitable[None], channel: AbstractChannel | None) -> 
 async def _buried(link: Link, subject: str, message: AbstractIncomingMessage, reason: str) -> None:
     """Into the dead queue as a copy, because a rejected message cannot say why."""
     try:
-        await link.publish(queues.DEAD_EXCHANGE, [(subject, copied(message, reason))])
+        await link.publish(link.names.dead_exchange, [(subject, copied(message, reason))])
     except BaseException:
         await handed_back(message)
         raise

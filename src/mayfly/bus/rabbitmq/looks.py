@@ -1,12 +1,14 @@
 """What is asked about a pool's queues, and an operator's verbs."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
 from typing import NamedTuple
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from mayfly.bus.rabbitmq import queues
 from mayfly.bus.rabbitmq.connections import Link, within
+from mayfly.bus.rabbitmq.polls import closed
 from mayfly.bus.rabbitmq.wire import copied, deliveries, published_at, reason_of
 from mayfly.model.requests import KEPT_FOR, LARGEST_DELIVERIES, Dead, Waiting, legible
 from mayfly.ports import Clock
@@ -28,10 +30,10 @@ class _Place(NamedTuple):
     async def queue(self) -> AbstractQueue:
         return await self.channel.get_queue(self.name, ensure=False)
 
-    async def take(self, limit: int) -> AsyncIterator[AbstractIncomingMessage]:
+    async def take(self, limit: int | None = None) -> AsyncIterator[AbstractIncomingMessage]:
         """At most so many of those that are ready, one after the other."""
         queue = await self.queue()
-        for _ in range(limit):
+        for _ in count() if limit is None else range(limit):
             message = await within(queue.get(fail=False))
             if message is None:
                 return
@@ -46,47 +48,64 @@ class _Place(NamedTuple):
             await message.nack(requeue=True)
 
 
-async def _waiting(link: Link, subject: str) -> _Place:
-    channel = await link.channel(subject)
-    return _Place(link, channel, subject, queues.queue(subject), queues.EXCHANGE)
+@asynccontextmanager
+async def _waiting(link: Link, subject: str) -> AsyncIterator[_Place]:
+    async with _channel(link) as channel:
+        names = link.names
+        yield _Place(link, channel, subject, names.queue(subject), names.exchange)
 
 
-async def _buried(link: Link, subject: str) -> _Place:
-    channel = await link.channel(subject)
-    return _Place(link, channel, subject, queues.dead_queue(subject), queues.DEAD_EXCHANGE)
+@asynccontextmanager
+async def _buried(link: Link, subject: str) -> AsyncIterator[_Place]:
+    async with _channel(link) as channel:
+        names = link.names
+        yield _Place(link, channel, subject, names.dead_queue(subject), names.dead_exchange)
+
+
+@asynccontextmanager
+async def _channel(link: Link) -> AsyncIterator[AbstractChannel]:
+    """For one look: when it fails, no lease ends with it, and all it holds goes back."""
+    channel = await link.fresh_channel()
+    try:
+        yield channel
+    finally:
+        await closed(channel)
 
 
 async def depth(link: Link, subject: str) -> int:
     """Those that are ready: a lease's message is not, whoever holds it."""
-    return await (await _waiting(link, subject)).ready()
+    async with _waiting(link, subject) as place:
+        return await place.ready()
 
 
 async def peek(link: Link, subject: str, limit: int, clock: Clock) -> list[Waiting]:
     """Held together until all were seen, or the same one would be seen again."""
-    place = await _waiting(link, subject)
-    found = [message async for message in place.take(limit)]
-    for message in found:
-        await place.put_back(message)
+    async with _waiting(link, subject) as place:
+        found = [message async for message in place.take(limit)]
+        for message in found:
+            await place.put_back(message)
     return [Waiting(legible(one.body), published_at(one, clock.now())) for one in found]
 
 
 async def drain(link: Link, subject: str) -> int:
     """Those that are ready."""
-    queue = await (await _waiting(link, subject)).queue()
-    return (await within(queue.purge())).message_count or 0
+    async with _waiting(link, subject) as place:
+        queue = await place.queue()
+        return (await within(queue.purge())).message_count or 0
 
 
 async def dead(link: Link, subject: str, limit: int, clock: Clock) -> list[Dead]:
-    """Those the server buried because nobody leased them for 7 days are removed, not shown."""
-    oldest, found = clock.now() - KEPT_FOR, []
-    place = await _buried(link, subject)
-    async for message in place.take(limit):
-        if published_at(message, clock.now()) < oldest:
-            await message.ack()
-        else:
-            found.append(message)
-    for message in found:
-        await place.put_back(message)
+    """Those the server buried because nobody leased them for 7 days are not shown."""
+    oldest, taken, found = clock.now() - KEPT_FOR, [], []
+    async with _buried(link, subject) as place:
+        async for message in place.take():
+            taken.append(message)
+            if published_at(message, clock.now()) >= oldest:
+                found.append(message)
+            if len(found) == limit:
+                break
+        for message in taken:
+            await place.put_back(message)
     return [
         Dead(legible(one.body), reason_of(one), published_at(one, clock.now())) for one in found
     ]
@@ -95,13 +114,14 @@ async def dead(link: Link, subject: str, limit: int, clock: Clock) -> list[Dead]
 async def requeue(link: Link, subject: str, clock: Clock) -> int:
     """One after the other: published, confirmed, and only then taken from the dead.
 
-    No more than there are now: what dies again meanwhile stays dead.
+    All are held first: what dies again meanwhile stays dead.
     """
     moved = 0
-    place = await _buried(link, subject)
-    async for message in place.take(await place.ready()):
-        if published_at(message, clock.now()) >= clock.now() - KEPT_FOR:
-            await link.publish(queues.EXCHANGE, [(subject, copied(message))])
-            moved += 1
-        await message.ack()
+    async with _buried(link, subject) as place:
+        taken = [message async for message in place.take()]
+        for message in taken:
+            if published_at(message, clock.now()) >= clock.now() - KEPT_FOR:
+                await link.publish(link.names.exchange, [(subject, copied(message))])
+                moved += 1
+            await message.ack()
     return moved

@@ -91,6 +91,7 @@ SCRIPT = (
     ),
 )
 
+POOLS = ("linux", "gpu")
 SETTINGS = """\
 runner_prefix = "demo"
 
@@ -98,7 +99,10 @@ runner_prefix = "demo"
 port = 0
 
 [store]
-url = "sqlite:///{directory}/mayfly.sqlite"
+{store}
+
+[bus]
+{bus}
 
 [github]
 app_id = "{app_id}"

@@ -2,19 +2,23 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
+from typing import NamedTuple
 
 import httpx
 import msgspec
 from rich.console import Console
 
-from mayfly.cli.demo import stage
+from mayfly.cli.demo import servers, stage
 from mayfly.cli.demo.screen import Screen, closing_table, screen, status
 from mayfly.cli.demo.script import SCRIPT, Part
 from mayfly.cli.demo.stage import Stage
-from mayfly.model.errors import Transient
+from mayfly.cli.environment import ENVIRONMENT
+from mayfly.model.errors import MayflyError, Transient
 from mayfly.web.views import JobView
 
 LONGEST_SECONDS = 120.0
@@ -23,15 +27,28 @@ INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_demo(*, keep: bool) -> int:
+class Wanted(NamedTuple):
+    """What the command was told."""
+
+    store: str
+    bus: str
+    keep: bool
+
+
+def run_demo(wanted: Wanted) -> int:
     """0 when every job ended as scripted and nothing is left; 130 when a signal ended it."""
-    console = Console()
+    servers.checked(wanted.store, wanted.bus)
+    console, left = Console(), list[str]()
     console.print("Mayfly demo: a simulated GitHub, a control plane and 2 parked executors, here.")
     try:
-        jobs, left = asyncio.run(_played(console, keep=keep))
+        jobs = asyncio.run(_played(console, wanted, left))
     except asyncio.CancelledError:
-        Console(stderr=True).print("mayfly: the demo was told to stop, and has cleaned up.")
-        return INTERRUPTED
+        end = f"left behind: {'; '.join(left)}" if left else "and has cleaned up."
+        return _told(f"the demo was told to stop, {end}", INTERRUPTED)
+    except MayflyError as error:
+        if left:
+            raise type(error)(f"{error}; left behind: {'; '.join(left)}") from error
+        raise
     closing_table(console, jobs)
     wrong = _unlike_script(jobs) + [f"left behind: {what}" for what in left]
     for sentence in wrong:
@@ -46,13 +63,24 @@ def run_demo(*, keep: bool) -> int:
     return 1 if wrong else 0
 
 
-async def _played(console: Console, *, keep: bool) -> tuple[list[JobView], list[str]]:
-    """The jobs, and what was left of them."""
-    with _cancelled_by_signals(), stage.directory(keep=keep) as made:
-        if keep:
+async def _played(console: Console, wanted: Wanted, left: list[str]) -> list[JobView]:
+    """The jobs; what is left of the demo goes to `left`, however it ends."""
+    with _cancelled_by_signals(), stage.directory(keep=wanted.keep) as made:
+        places = servers.chosen(
+            wanted.store,
+            wanted.bus,
+            made=made,
+            name=f"mayfly_demo_{token_hex(4)}",
+            environment=ENVIRONMENT,
+        )
+        where = f"Ledger: {places.store.shown}. Bus: {places.bus.shown}."
+        console.print(where, markup=False, highlight=False, soft_wrap=True)
+        if wanted.keep:
             console.print(f"kept: {made}")
-        jobs, left = await _play(made, console)
-        return jobs, left + stage.leftovers(made)
+        async with servers.borrowed(places.store, left), servers.borrowed(places.bus, left):
+            jobs = await _play(made, places, console, left)
+        left += stage.leftovers(made)
+        return jobs
 
 
 @contextmanager
@@ -73,16 +101,18 @@ def _cancelled_by_signals() -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _play(made: Path, console: Console) -> tuple[list[JobView], list[str]]:
-    async with stage.set_up(made) as ready:
+async def _play(
+    made: Path, places: servers.Places, console: Console, left: list[str]
+) -> list[JobView]:
+    async with stage.set_up(made, places) as ready:
         order: dict[int, int] = {}
         for place, part in enumerate(SCRIPT):
             dispatched = ready.simulator.dispatch(part.owner, part.repository, part.workflow)
             order.update(dict.fromkeys(dispatched.job_ids, place))
         with screen(console) as shown:
             jobs = await _watched(ready, shown, order)
-        left = await _runners_left(ready)
-    return jobs, left
+        left += await _runners_left(ready)
+    return jobs
 
 
 async def _watched(ready: Stage, shown: Screen, order: dict[int, int]) -> list[JobView]:
@@ -119,6 +149,11 @@ async def _runners_left(ready: Stage) -> list[str]:
                 return []
             await asyncio.sleep(LOOK_SECONDS)
     return [f"runner {name} at the simulator" for name in names]
+
+
+def _told(sentence: str, code: int) -> int:
+    print(f"mayfly: {sentence}", file=sys.stderr)  # noqa: T201 - as every command speaks
+    return code
 
 
 def _unlike_script(jobs: Sequence[JobView]) -> list[str]:

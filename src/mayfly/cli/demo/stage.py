@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -16,7 +16,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from mayfly.cli.demo.endings import to_its_end
 from mayfly.cli.demo.script import ACCOUNTS, RUNNER, SETTINGS
+from mayfly.cli.demo.servers import Place, Places
+from mayfly.cli.environment import ENVIRONMENT
 from mayfly.cli.settings import as_toml
 from mayfly.model.errors import InvalidSettings, Transient
 from mayfly.simulator import Settings, Simulator, generate_app_key, runner_program, serve
@@ -45,12 +48,15 @@ def directory(*, keep: bool) -> Iterator[Path]:
     try:
         yield made
     finally:
-        if not keep:
+        if keep:
+            for url in (made / "secrets").glob("*-url"):
+                url.unlink()  # the simulator's secrets open nothing; these may
+        else:
             shutil.rmtree(made)
 
 
 @asynccontextmanager
-async def set_up(made: Path) -> AsyncIterator[Stage]:
+async def set_up(made: Path, places: Places) -> AsyncIterator[Stage]:
     """Simulator, control plane and executors at work; all of them ended afterwards."""
     private, public = generate_app_key()
     secret = token_hex(32)
@@ -68,6 +74,8 @@ async def set_up(made: Path) -> AsyncIterator[Stage]:
                 directory=made,
                 app_id=settings.app_id,
                 api_url=simulator.url,
+                store=_table(made, "store", places.store),
+                bus=_table(made, "bus", places.bus),
                 tokens="\n\n".join((as_toml(executor), as_toml(operator))),
             ),
         )
@@ -78,6 +86,14 @@ async def set_up(made: Path) -> AsyncIterator[Stage]:
             simulator.set_webhook(f"{url}/webhooks/github")
             async with _executors(made, url, token_file, runner):
                 yield Stage(simulator, url, operator_token)
+
+
+def _table(made: Path, name: str, place: Place) -> str:
+    """`[store]` or `[bus]`; its url may hold a password."""
+    table = f'backend = "{place.backend}"'
+    if place.url is None:
+        return table
+    return f'{table}\nurl_file = "{_secret(made, f"{name}-url", place.url)}"'
 
 
 def leftovers(made: Path) -> list[str]:
@@ -106,24 +122,35 @@ async def _process(made: Path, name: str, *arguments: str) -> AsyncIterator[tupl
             *(sys.executable, "-m", "mayfly", *arguments),
             stdout=output,
             stderr=output,
+            env=_without_ours(ENVIRONMENT),
             process_group=0,  # Ctrl-C is for the demo, which then ends its processes in order
         )
     try:
         yield log, process
     finally:
-        expected = {0, TOLD_TO_STOP}
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            expected.add(-signal.SIGTERM)  # it had not come so far as to listen
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                code = await process.wait()
-        except TimeoutError:
-            process.kill()
+        await to_its_end(_stopped(log, process))
+
+
+async def _stopped(log: Path, process: Process) -> None:
+    """Ended politely, else at once."""
+    expected = {0, TOLD_TO_STOP}
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+        expected.add(-signal.SIGTERM)  # it had not come so far as to listen
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
             code = await process.wait()
-        if code not in expected:
-            last = log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise Transient(f"{name} ended with exit code {code}: " + " | ".join(last))
+    except TimeoutError:
+        process.kill()
+        code = await process.wait()
+    if code not in expected:
+        last = _lines(log)[-5:]
+        raise Transient(f"{log.stem} ended with exit code {code}: " + " | ".join(last))
+
+
+def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
+    """The demo's processes have a file for each setting; a variable would come before it."""
+    return {key: value for key, value in environment.items() if not key.startswith("MAYFLY_")}
 
 
 async def _address(log: Path, process: Process) -> str:

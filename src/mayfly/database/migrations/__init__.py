@@ -8,15 +8,32 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from mayfly.model.errors import InvalidSettings
+
 
 def migrate(connection: Connection) -> None:
-    """Bring the database to the newest schema, inside the caller's transaction. Idempotent."""
+    """Bring the database to the newest schema, inside the caller's transaction. Idempotent.
+
+    InvalidSettings when a newer version has been there: what this one would write may be wrong.
+    """
+    found = MigrationContext.configure(connection).get_current_revision()
+    newest, *older = history()
+    if found is not None and found not in (newest, *older):
+        raise InvalidSettings(
+            f"{too_new(found, newest)}; upgrade Mayfly, or restore the copy made before"
+        )
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def too_new(found: str, newest: str) -> str:
+    """What is wrong with a database whose schema this version does not know."""
+    return f"the database is of a newer Mayfly (schema {found}; this one knows {newest})"
 
 
 def history() -> list[str]:

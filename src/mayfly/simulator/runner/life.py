@@ -27,7 +27,8 @@ def run(arguments: list[str]) -> int:
     try:
         files = find_config(arguments)
         settings = files[".runner"]
-        server = Server(str(settings["ServerUrl"]), str(files[".credentials"]["Data"]["Token"]))
+        credentials = files[".credentials"]["Data"]
+        server = Server(str(credentials["SimulatorUrl"]), str(credentials["Token"]))
         root = str(settings.get("WorkFolder") or "_work")
         name = str(settings["AgentName"])
         renew_seconds = open_session(server, signals)

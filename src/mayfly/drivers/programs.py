@@ -1,0 +1,80 @@
+"""Programs of an operator, one at a time, each under a keeper: none outlives the executor."""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+from mayfly.drivers.kept import Kept, Order, end_predecessor
+from mayfly.model.errors import Permanent
+
+
+class Ended(NamedTuple):
+    """How a program came to its end, with whatever it had started."""
+
+    exit_code: int | None
+    """None: it could not be run, or its keeper vanished; -N: signal N ended it."""
+    said: list[str]
+    """The last lines of its output, or why it could not be run."""
+
+
+class Programs:
+    """What runs programs; `home` keeps word of the one that runs."""
+
+    def __init__(self, home: Path, environment: dict[str, str], grace_seconds: float) -> None:
+        self._record = home / "keeper.json"
+        self._environment = environment
+        self._grace = grace_seconds
+        self._running: Kept | None = None
+        self._turn = asyncio.Lock()
+
+    async def ended(
+        self, command: tuple[str, ...], *, given: str | None = None, within: float | None = None
+    ) -> Ended:
+        """Run it with `given` on its stdin. Permanent when it takes longer than `within` seconds.
+
+        Cancelling ends it: asked first, killed after the grace time.
+        """
+        async with self._turn:
+            kept = self._running = await Kept.spawned()
+            try:
+                kept.record(self._record)
+                kept.order(self._order(command, given))
+                async with asyncio.timeout(within):
+                    report = await kept.ended()
+            except TimeoutError:
+                raise Permanent(
+                    f"{command[0]} was ended, because it took longer than {within} s"
+                    f"{spoken(kept.output())}"
+                ) from None
+            finally:
+                await kept.stop()
+                self._record.unlink(missing_ok=True)
+                self._running = None
+        if report is not None and report.refused is not None:
+            return Ended(None, [report.refused])
+        return Ended(report.exit_code if report else None, kept.output())
+
+    async def stop(self) -> None:
+        """No program runs, neither of ours nor of a crashed predecessor."""
+        if self._running is not None:
+            await self._running.stop()
+        elif self._record.exists():
+            await end_predecessor(self._record, self._grace)
+            self._record.unlink(missing_ok=True)
+
+    def _order(self, command: tuple[str, ...], given: str | None) -> Order:
+        return Order(
+            command=command,
+            environment=self._environment,
+            directory="/",
+            user=None,
+            input=given,
+            no_new_privileges=False,
+            grace_seconds=self._grace,
+        )
+
+
+def spoken(lines: list[str], longest: int = 2000) -> str:
+    """The end of a sentence that tells what a program said."""
+    said = " | ".join(lines)[-longest:]
+    return f"; it said: {said}" if said else " and said nothing"
