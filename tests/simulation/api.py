@@ -12,7 +12,7 @@ from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited, R
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 from mayfly.model.releases import Version
 from mayfly.model.repositories import Repository, Runs
-from mayfly.model.runners import GitHubRunner, Minted, Sighting
+from mayfly.model.runners import GitHubRunner, Minted, RegistrationToken, Sighting
 from tests.simulation.accounts import Access, Accounts
 from tests.simulation.clocks import SimulatedClock
 from tests.simulation.deliveries import Deliveries
@@ -68,6 +68,14 @@ class Api:
             )  # fmt: skip
             await self._time_out()
         return await self._ask("mint", installation, effect)
+
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        def effect() -> RegistrationToken:
+            return RegistrationToken("token", f"https://github.test/{scope}")
+
+        return await self._ask("registration_token", installation, effect)
 
     async def find_runner(
         self, installation: InstallationId, scope: Scope, name: str
