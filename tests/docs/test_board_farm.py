@@ -1,11 +1,10 @@
 """The made-up board farm of run-a-board-farm.md: its programs run as they stand on the page."""
 
 import base64
-import contextlib
 import json
-import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,7 +16,7 @@ from mayfly.model.errors import Permanent
 from mayfly.model.protocol import Entrusted, Granted, Outcome
 from mayfly.ports import TokenDriver
 from tests.docs.pages import ROOT, fenced
-from tests.fakes.runner_programs import FILES, Admission, claim, jit_config
+from tests.fakes.runner_programs import FILES, Admission, claim, jit_config, stage
 
 PAGE = (ROOT / "docs" / "how-to" / "run-a-board-farm.md").read_text()
 _PROGRAMS = re.compile(r"^`(/[^`]+)`[^\n]*:\n\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,14 +33,16 @@ LISTENER = "#!/bin/sh\nstat -c %a .credentials_rsaparams; cat; exit 7\n"
 
 
 @pytest.fixture
-def farm(tmp_path: Path) -> Path:
-    for variant in ("plain", "debug"):
-        _program(tmp_path / "roots" / variant / "bin" / "Runner.Listener", LISTENER)
-    (tmp_path / "board-0").mkdir()
-    _program(tmp_path / "bin" / "ssh", SSH.format(farm=tmp_path))
-    for path, text in _PROGRAMS.findall(PAGE):
-        _program(tmp_path / path[1:], text.replace("/etc/", f"{tmp_path}/etc/"))
-    return tmp_path
+def farm() -> Iterator[Path]:
+    with stage() as made:
+        root = made.home.parents[1]  # the configure program's user can reach it
+        for variant in ("plain", "debug"):
+            _program(root / "roots" / variant / "bin" / "Runner.Listener", LISTENER)
+        (root / "board-0").mkdir()
+        _program(root / "bin" / "ssh", SSH.format(farm=root))
+        for path, text in _PROGRAMS.findall(PAGE):
+            _program(root / path[1:], text.replace("/etc/", f"{root}/etc/"))
+        yield root
 
 
 def settings(farm: Path, *, token_mode: bool = False) -> Settings:
@@ -78,18 +79,11 @@ async def test_a_job_runs_on_a_board_of_the_farm(farm: Path, variant: str | None
 async def test_a_runner_is_registered_by_the_page_s_configure_program(farm: Path):
     slot = farm / "0"
     slot.mkdir()
-    farm.chmod(0o755)
     _program(farm / "bin" / "github-act-runner", 'printf "%s\\n" "$@" >settings.json\n'.join(SH))
     order = Entrusted(name="n", generation=1, labels=("a", "b c"), url="https://g/o/r", token="T")
-    with contextlib.ExitStack() as stack:
-        for closed in farm.parents:  # pytest's own directories let no other user pass
-            if closed.stat().st_uid == os.geteuid() and not closed.stat().st_mode & 0o001:
-                mode = closed.stat().st_mode & 0o777
-                closed.chmod(mode | 0o001)
-                stack.callback(closed.chmod, mode)
-        async with open_driver(settings(farm, token_mode=True), slot, Admission(None)) as driver:
-            assert isinstance(driver, TokenDriver)
-            packed = json.loads(base64.b64decode(await driver.configure(order)))
+    async with open_driver(settings(farm, token_mode=True), slot, Admission(None)) as driver:
+        assert isinstance(driver, TokenDriver)
+        packed = json.loads(base64.b64decode(await driver.configure(order)))
     (written,) = packed.values()
     words = base64.b64decode(written).decode().splitlines()
     assert words[0] == "configure"

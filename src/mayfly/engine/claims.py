@@ -198,12 +198,15 @@ class Claims:
         return HeartbeatAnswer(order=order, reason=reason)
 
     async def started(self, claim_id: ClaimId, order: StartedOrder) -> StartedAnswer:
-        """May the job on this runner run (R12)?
+        """May the job on this runner run (R12)? Without a guard it is but noted that it began (R9).
 
         Transient while GitHub does not say which it is, or the access rules cannot be read.
         """
         run = RunKey(order.repository, order.run_id, order.run_attempt)
         self._aftermath.follow(await self._ledger.started(claim_id, order.boot, run))
+        known, _ = await self._ledger.claimed(claim_id)
+        if not self._guards(known.pool):
+            return StartedAnswer(allowed=True)
         claim, group = await self._attributed(claim_id)
         event = await self._job_on(claim, group, order)
         decision = await self._admission.decide(event)
@@ -298,6 +301,11 @@ class Claims:
         sighting = await delete_at_github(self._github, minted, group, self._telemetry)
         changes = await self._ledger.saw(name, sighting)
         self._aftermath.follow(changes)
+
+    def _guards(self, pool: str) -> bool:
+        """Whether jobs of the pool wait for leave; one that is no longer declared has a guard."""
+        declared = self._pools.get(pool.lower())
+        return declared is None or declared.guard
 
     async def _attributed(self, claim_id: ClaimId) -> tuple[Claim, DemandGroup]:
         """The claim, with its job if a delivery names it soon: that spares a call to GitHub."""
