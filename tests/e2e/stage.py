@@ -143,18 +143,25 @@ class Stage:
         jit: str = "stdin",
         driver: str = "process",
         once: bool = False,
+        settings: str | None = None,
         token_in_environment: bool = False,
         ready: bool = True,
         release: str | None = None,
     ) -> Program:
-        """Start an executor; it has parked once this returns, unless nobody waits for that."""
+        """Start an executor; it has parked once this returns, unless nobody waits for that.
+
+        `settings` is its file, in place of one for a simulated runner.
+        """
         self._executors += 1
         name = f"executor-{self._executors}"
         config = self.directory / f"{name}.toml"
         config.write_text(
-            self._runner(jit, template, driver)
-            if release is None
-            else self._installed(release, driver)
+            settings
+            or (
+                self._runner(jit, template, driver)
+                if release is None
+                else self._installed(release, driver)
+            )
         )
         log = self.directory / "logs" / f"{name}.log"
         token = self.directory / "secrets" / "executor-token"

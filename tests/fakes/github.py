@@ -11,7 +11,7 @@ from mayfly.model.errors import GitHubRefused, GitHubUnreachable, MayflyError, R
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 from mayfly.model.releases import Offer, Version
 from mayfly.model.repositories import Repository, Run, Runs
-from mayfly.model.runners import GitHubRunner, Minted, Sighting
+from mayfly.model.runners import GitHubRunner, Minted, RegistrationToken, Sighting
 
 
 def offer(version: Version) -> Offer:
@@ -92,6 +92,17 @@ class FakeGitHub:
         self.registered[name] = GitHubRunner(self._ids, name, "offline", False, tuple(labels))
         self._end(failure)
         return Minted(self._ids, f"jit-config-of-{name}")
+
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        self._end(await self._begin("registration_token", scope))
+        return RegistrationToken("a-registration-token", f"https://github.com/{scope[6:]}")
+
+    def configure(self, name: str, *labels: str) -> None:
+        """Somebody with a registration token has registered a runner of this name."""
+        self._ids += 1
+        self.registered[name] = GitHubRunner(self._ids, name, "offline", False, labels)
 
     async def find_runner(
         self, installation: InstallationId, scope: Scope, name: str

@@ -31,6 +31,8 @@ from mayfly.model.jobs import InstallationId, JobId, JobKey, JobState, WorkflowJ
 from mayfly.model.pools import Convention, Pool
 from mayfly.model.protocol import (
     ClaimOrder,
+    ConfiguredOrder,
+    Entrusted,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
@@ -101,6 +103,19 @@ class ScriptedClaims:
     async def register(self, claim: ClaimId, boot: str) -> Registered:
         self._fail()
         return Registered(name=f"mayfly-{claim}-1", generation=1, jit_config="a-jit-config")
+
+    async def entrust(self, claim: ClaimId, boot: str) -> Entrusted:
+        self._fail()
+        return Entrusted(
+            name=f"mayfly-{claim}-1",
+            generation=1,
+            labels=("self-hosted", "linux"),
+            url="https://github.com/octo/hello",
+            token="a-registration-token",
+        )
+
+    async def configured(self, claim: ClaimId, order: ConfiguredOrder) -> None:
+        self._fail()
 
     async def heartbeat(self, claim: ClaimId, boot: str) -> HeartbeatAnswer:
         self._fail()

@@ -12,7 +12,7 @@ from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited, R
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 from mayfly.model.releases import Offer, Version
 from mayfly.model.repositories import Repository, Runs
-from mayfly.model.runners import GitHubRunner, Minted, Sighting
+from mayfly.model.runners import GitHubRunner, Minted, RegistrationToken, Sighting
 from tests.fakes.github import offer
 from tests.simulation.accounts import Access, Accounts
 from tests.simulation.clocks import SimulatedClock
@@ -69,6 +69,14 @@ class Api:
             )  # fmt: skip
             await self._time_out()
         return await self._ask("mint", installation, effect)
+
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        def effect() -> RegistrationToken:
+            return RegistrationToken("token", f"https://github.test/{scope}")
+
+        return await self._ask("registration_token", installation, effect)
 
     async def find_runner(
         self, installation: InstallationId, scope: Scope, name: str

@@ -103,14 +103,17 @@ class KeeperDriver:
             self._stock = Stock(home, account, settings.cache, settings.release)
 
     async def prepare(self, claim: Granted) -> None:
-        """A fresh directory, a guard that listens and a keeper that waits for its order."""
+        """A fresh directory, a job-start hook and a keeper that waits for its order."""
         await self._emptied()
         with _as_permanent(f"cannot prepare {self._home}"):
             self._kept, self._spare = await self.stand_by(), None
             self._kept.record(self._record)
             self._place = await self._recipe.placed(self._home, self._stock)
-            if claim.guard:
-                self._guard = Guard.opened(self._home, self._started, self._settings.guard_seconds)
+            # A hook of the operator's own is not taken away for what only tells.
+            if claim.guard or guard.VARIABLE not in self._settings.environment:
+                self._guard = Guard.opened(
+                    self._home, self._started, self._settings.guard_seconds, asks=claim.guard
+                )
 
     async def run(self, name: str, jit_config: str) -> Finished:
         """One runner, to the end of its last process."""
