@@ -223,6 +223,30 @@ async def test_a_look_that_fails_is_repeated(engine: Engine, versions: Versions)
     assert left(engine) == 30
 
 
+async def test_one_machines_failed_look_does_not_cost_another_its_own(
+    engine: Engine, versions: Versions
+):
+    for number in (1, 2):
+        await works(engine, f"m{number}", job=number)
+    refused = GitHubRefused(RefusalKind.SUSPENDED, "the installation is suspended")
+    engine.github.fail_before("find_runner", refused)
+    with structlog.testing.capture_logs() as entries:
+        await passes(engine, versions, TURN)
+    assert len(engine.github.verbs("find_runner")) == 2
+    assert left(engine) == 30
+    assert [entry["event"] for entry in entries] == ["versions.unseen"]
+
+
+async def test_a_question_that_fails_does_not_cost_a_machine_its_look(
+    engine: Engine, versions: Versions
+):
+    await engine.ledger.offered(NEW)
+    await works(engine)
+    engine.github.fail_before("offers")
+    await passes(engine, versions, TURN)
+    assert left(engine) == pytest.approx(30, abs=0.01)
+
+
 async def test_what_another_control_plane_saw_is_known_after_a_restart(
     engine: Engine, versions: Versions
 ):
