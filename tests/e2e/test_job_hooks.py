@@ -42,7 +42,7 @@ async def test_lost_webhooks_hide_neither_a_job_s_beginning_nor_its_end(stage: S
     async def busy() -> str | None:
         return next((one["claim"] for one in await stage.claims() if one["state"] == "busy"), None)
 
-    claim = await until(busy, "a busy claim", seconds=SOON)
+    claim: str = await until(busy, "a busy claim", seconds=SOON)
     signal.touch()
     await stage.ends(job, seconds=40)
     assert (await stage.known(job, "completed"))["conclusion"] == "success"
