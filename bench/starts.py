@@ -6,9 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from bench.machines import free_port, pinned
+from bench.places import SQLITE, servers
 from bench.webhooks import SECRET, SETTINGS
 from mayfly.simulator import generate_app_key
 
@@ -47,6 +49,10 @@ async def _first_lease() -> tuple[float, float]:
     leased: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):  # the executor ends its connections unasked
+            await converse(reader, writer)
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
             await reader.readexactly(length)
@@ -83,12 +89,13 @@ def memory_of(pid: int, line: str = "VmRSS") -> float:
 
 
 def _idle_plane() -> tuple[float, float]:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, servers() as started:
         directory, port = Path(name), free_port()
         (directory / "app.pem").write_text(generate_app_key()[0])
         (directory / "secret").write_text(SECRET)
         config = directory / "mayfly.toml"
-        config.write_text(SETTINGS.format(port=port, directory=directory))
+        places = SQLITE.settings(f"{directory}/mayfly.sqlite", started)
+        config.write_text(SETTINGS.format(port=port, directory=directory, most=4, places=places))
         command = ("-m", "mayfly", "serve", "--config", str(config))
         with pinned(0, *command, port=port) as process:
             time.sleep(2)

@@ -12,7 +12,7 @@ from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
 from mayfly.model.launches import Launch, Launched, LaunchId, Ticket
 from mayfly.model.protocol import AttendOrder, ClaimOrder, Entrusted, Granted, Order, Outcome
-from mayfly.model.releases import Release, Version
+from mayfly.model.releases import Offer, Release, Version
 from mayfly.model.repositories import Repository, Runs
 from mayfly.model.requests import Dead, Message, Waiting
 from mayfly.model.runners import (
@@ -297,8 +297,8 @@ class GitHub(Protocol):
     async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
         """Every self-hosted runner registered at one scope, all pages."""
 
-    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
-        """The newest version of the runner GitHub offers to a scope; None: it offers none."""
+    async def offers(self, installation: InstallationId, scope: Scope) -> list[Offer]:
+        """The runner's program as GitHub offers it to a scope, for each kind of machine."""
 
     def deliveries(self) -> AsyncIterator[Attempt]:
         """The App's delivery log, newest first, a call for each page of 100 as it is needed."""

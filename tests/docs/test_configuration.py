@@ -1,5 +1,6 @@
 """configuration.md has every setting, with the default the code has, and no other."""
 
+import json
 from enum import Enum
 from importlib.metadata import entry_points
 from typing import Any
@@ -80,6 +81,6 @@ def _written(field: msgspec.structs.FieldInfo) -> str:
         case Enum():
             return f'`"{value.value}"`'
         case tuple():
-            return f"`{list(value)}`"
+            return f"`{json.dumps(value)}`"
         case _:
             return f"`{msgspec.json.encode(value).decode()}`"

@@ -21,6 +21,7 @@ from mayfly.engine.executors import Executors
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.offers import Offers
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.retries import Retries
 from mayfly.model.access import Admitted, Decision, Scope
@@ -172,7 +173,7 @@ async def world(
 
     Intake and claims are scripted, or with `engine` the real ones.
     """
-    clock = ManualClock()
+    clock, github = ManualClock(), FakeGitHub()
     intake, claims = ScriptedIntake(), ScriptedClaims()
 
     def seconds() -> float:
@@ -192,12 +193,13 @@ async def world(
             access=access or rules,
             bus=bus or real_bus,
             clock=clock,
-            github=FakeGitHub(),
+            github=github,
             intake=cast("Intake", intake),
             claims=cast("Claims", claims),
             explanations=Explanations(real_ledger, POOLS, lambda _: None),
             executors=Executors(ledger or real_ledger, news, Deadlines()),
             retries=Retries(real_ledger, Aftermath(doorbells, news, telemetry, clock), news),
+            offers=Offers(ledger or real_ledger, github, clock),
             news=news,
         )
         if engine:

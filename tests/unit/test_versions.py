@@ -188,7 +188,7 @@ async def test_github_is_asked_for_releases_every_six_hours_at_one_scope(
 ):
     await engine.ledger.record([queued_job(n, repository=f"r{n}") for n in (1, 2, 3)])
     await passes(engine, versions, 18 * HOUR)
-    assert engine.github.verbs() == 3 * ["newest_release"]
+    assert engine.github.verbs() == 3 * ["offers"]
 
 
 async def test_where_no_jobs_are_nothing_is_asked(engine: Engine, versions: Versions):
@@ -201,15 +201,15 @@ async def test_after_a_refusal_another_scope_is_asked_a_little_later(
 ):
     await engine.ledger.record([queued_job(n, repository=f"r{n}") for n in (1, 2)])
     refused = GitHubRefused(RefusalKind.MISSING_PERMISSION, "GitHub says no")
-    engine.github.fail_before("newest_release", refused)
+    engine.github.fail_before("offers", refused)
     with structlog.testing.capture_logs() as entries:
         for _ in range(2):
             await passes(engine, versions, TURN)
         assert len(engine.github.calls) == 1
         await passes(engine, versions, 2 * HOUR)
     assert engine.github.calls == [
-        ("newest_release", "repos/octo/r1"),
-        ("newest_release", "repos/octo/r2"),
+        ("offers", "repos/octo/r1"),
+        ("offers", "repos/octo/r2"),
     ]
     assert [entry["event"] for entry in entries] == ["versions.unseen"]
 

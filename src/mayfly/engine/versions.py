@@ -8,7 +8,7 @@ import structlog
 
 from mayfly.engine.news import News
 from mayfly.model.errors import GitHubRefused, Transient
-from mayfly.model.releases import Outlook, Release, Version, days_left
+from mayfly.model.releases import Outlook, Release, Version, days_left, newest_of
 from mayfly.model.runners import Claim, ClaimState, runner_name
 from mayfly.ports import Clock, GitHub, Ledger
 from mayfly.telemetry import Telemetry
@@ -89,7 +89,7 @@ class Versions:
         installation, scope = scopes[self._asked % len(scopes)]
         self._asked += 1
         self._ask_at = now + AGAIN_SECONDS
-        newest = await self._github.newest_release(installation, scope)
+        newest = newest_of(await self._github.offers(installation, scope))
         self._ask_at = now + ASKED_EVERY_SECONDS
         if newest is not None:
             await self._ledger.offered(newest)

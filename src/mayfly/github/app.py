@@ -25,7 +25,7 @@ from mayfly.model.access import Scope
 from mayfly.model.deliveries import Attempt
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
-from mayfly.model.releases import Version
+from mayfly.model.releases import Offer
 from mayfly.model.repositories import Repository, Runs
 from mayfly.model.runners import GitHubRunner, Minted, RegistrationToken, Sighting
 from mayfly.ports import Clock
@@ -192,9 +192,9 @@ class GitHubApp:
         address = addresses.of_scope(scope)
         return [runner async for runner in self._listings.runners_at(installation, address)]
 
-    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
+    async def offers(self, installation: InstallationId, scope: Scope) -> list[Offer]:
         """See the port."""
-        return await self._listings.newest_release(installation, addresses.of_scope(scope))
+        return await self._listings.offers(installation, addresses.of_scope(scope))
 
     async def run_jobs(
         self, installation: InstallationId, owner: str, repository: str, run: int, attempt: int

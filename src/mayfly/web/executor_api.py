@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
-from litestar import Response, Router, post
+from litestar import Response, Router, get, post
 from litestar.datastructures import CacheControlHeader
 from litestar.params import FromPath, JSONBody
 from litestar.types import Guard
@@ -28,6 +28,7 @@ from mayfly.model.protocol import (
     StartedAnswer,
     StartedOrder,
 )
+from mayfly.model.releases import Offer
 from mayfly.model.runners import ClaimId
 from mayfly.web.callers import Call, bound
 from mayfly.web.injected import GivenLongest, GivenPlane, GivenWaits
@@ -188,6 +189,16 @@ async def finish(
     await plane.claims.finish(await _own(request, plane, claim_id, data.boot), order)
 
 
+@get(
+    "/releases",
+    cache_control=CacheControlHeader(no_store=True),
+    responses=documented(404, 502, 503),
+)
+async def releases(plane: GivenPlane) -> list[Offer]:
+    """Ask which release of GitHub's runner to install; GitHub is asked once in ten minutes."""
+    return list(await plane.offers.newest())
+
+
 def routes(guard: Guard) -> Router:
     """Everything executors call."""
     return Router(
@@ -195,6 +206,7 @@ def routes(guard: Guard) -> Router:
         route_handlers=[
             *(attend, lease, complete, abandon),
             *(claim, heartbeat, register, entrust, configured, started, finish),
+            releases,
         ],
         guards=[guard],
         security=[{"bearer": []}],
