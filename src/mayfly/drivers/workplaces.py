@@ -52,6 +52,13 @@ def copies(home: Path) -> list[Path]:
     return sorted(home.glob(f"{_COPIED}*"))
 
 
+def passage(home: Path) -> Path:
+    """A new directory of ours, in which anybody may open what he knows by name and may read."""
+    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+    place.chmod(0o711)
+    return place
+
+
 def left(home: Path) -> list[Path]:
     """Directories of this and of earlier claims."""
     return sorted(home.glob(f"{_PREFIX}*"))
