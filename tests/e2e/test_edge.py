@@ -35,9 +35,11 @@ async def edged(server: rabbitmq.RabbitMQServer) -> AsyncIterator[Stage]:
         yield it
 
 
-async def reflecting(stage: Stage, server: rabbitmq.RabbitMQServer) -> Program:
+async def reflecting(
+    stage: Stage, server: rabbitmq.RabbitMQServer, user: str = rabbitmq.EVERYTHING
+) -> Program:
     assert stage.address is not None
-    return await reflector(stage, stage.address, "rabbitmq", server.url())
+    return await reflector(stage, stage.address, "rabbitmq", server.url(user))
 
 
 async def killed_while_it_holds(url: str) -> None:
@@ -62,8 +64,8 @@ async def test_a_job_runs_though_the_control_plane_takes_no_webhook():
     server = rabbitmq.shared()
     await server.clear("linux", EVENTS)
     async with edged(server) as stage:
-        edge = await reflecting(stage, server)
         plane = await stage.plane()
+        edge = await reflecting(stage, server, rabbitmq.EDGE)
         await stage.executor()
         job = stage.dispatch("octo-repo")
         await stage.ends(job)
@@ -87,6 +89,7 @@ async def test_a_job_runs_though_the_control_plane_takes_no_webhook():
             text = program.log.read_text()
             assert stage.webhook_secret not in text
             assert "may-do-everything" not in text
+            assert "may-publish-events" not in text
         assert await edge.stopped() == 0
         await check_nothing_is_left(stage)
 
