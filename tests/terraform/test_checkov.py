@@ -16,7 +16,7 @@ def test_checkov_finds_nothing_without_a_reason(tmp_path: Path):
     command = [str(python), "-m", "checkov.main", "--directory", str(MODULES)]
     command += shlex.split("--framework terraform --skip-download --compact --output json")
     ran = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path
     )
     report = json.loads(ran.stdout)
     wrong = [f"{one['check_id']} {one['resource']}" for one in report["results"]["failed_checks"]]

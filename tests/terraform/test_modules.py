@@ -11,6 +11,7 @@ import pytest
 from mayfly.cli.environment import path_hook
 from mayfly.cli.settings import File
 from mayfly.model.pools import checked
+from tests.docs.pages import PAGES, blocks
 from tests.terraform.stage import MODULES, Stage, program
 
 # The first run on a machine makes the environments, behind whoever came first.
@@ -99,3 +100,23 @@ def test_the_settings_of_an_example_are_accepted(file: Path):
     checked(settings.pools, settings.labels.convention)
     assert settings.server.host == "0.0.0.0"
     assert settings.server.port == 8080
+
+
+def test_the_documentation_calls_the_modules_with_variables_they_have():
+    calls = [
+        (match[1], set(re.findall(r"^  (\w+)\s+=", block.text, re.MULTILINE)) - {"source"})
+        for block in blocks("hcl")
+        if (match := re.search(r'source = ".*//deploy/terraform/([\w-]+)"', block.text))
+    ]
+    assert len(calls) >= 2
+    for module, given in calls:
+        text = (MODULES / module / "variables.tf").read_text()
+        assert given <= set(re.findall(r'^variable "(\w+)"', text, re.MULTILINE))
+
+
+def test_outputs_and_variables_that_the_documentation_names_exist():
+    pages = [page.read_text() for page in PAGES if "deploy/terraform" in page.read_text()]
+    named = set(re.findall(r"the output `(\w+)`", "\n".join(pages)))
+    assert len(named) >= 4
+    texts = [file.read_text() for file in MODULES.rglob("*.tf")]
+    assert named <= set(re.findall(r'^output "(\w+)"', "\n".join(texts), re.MULTILINE))
