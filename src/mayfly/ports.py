@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from mayfly.model.access import AccessRule, Scope
 from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
@@ -11,8 +11,8 @@ from mayfly.model.demand import DemandGroup
 from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
 from mayfly.model.launches import Launch, Launched, LaunchId, Ticket
-from mayfly.model.protocol import AttendOrder, ClaimOrder, Granted, Order, Outcome
-from mayfly.model.releases import Release, Version
+from mayfly.model.protocol import AttendOrder, ClaimOrder, Entrusted, Granted, Order, Outcome
+from mayfly.model.releases import Offer, Release, Version
 from mayfly.model.repositories import Repository, Runs
 from mayfly.model.requests import Dead, Message, Waiting
 from mayfly.model.runners import (
@@ -21,6 +21,7 @@ from mayfly.model.runners import (
     GitHubRunner,
     Minted,
     Registration,
+    RegistrationToken,
     RunKey,
     Sighting,
 )
@@ -127,7 +128,12 @@ class Ledger(Protocol):
         """
 
     async def registered(self, claim: ClaimId, generation: int, github_id: int) -> None:
-        """GitHub has minted (R4.4). StaleClaim when another generation or state came first."""
+        """GitHub has minted (R4.4), or a program has registered it, and its token is spent.
+        StaleClaim when another generation or state came first."""
+
+    async def entrusted(self, claim: ClaimId, generation: int) -> None:
+        """A registration token goes out for the generation's name: nothing proves that gone before
+        the token is spent or over (R6). StaleClaim: it must not go out."""
 
     async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
         """GitHub has not minted yet, and is asked again: said of the claim. After 2 min it fails
@@ -139,8 +145,13 @@ class Ledger(Protocol):
     async def heartbeat(self, claim: ClaimId, boot: str) -> Order:
         """Heard of it; STOP when it has ended or runs a refused job. StaleClaim: another boot."""
 
-    async def finish(self, claim: ClaimId, boot: str, outcome: Outcome, detail: str) -> Changes:
-        """The executor is done with it; registrations are still to be proven gone. Idempotent."""
+    async def finish(
+        self, claim: ClaimId, boot: str, outcome: Outcome, detail: str, *, token_spent: bool = False
+    ) -> Changes:
+        """The executor is done with it; registrations are still to be proven gone. Idempotent.
+
+        `token_spent`: no program of it holds a registration token of the claim any more.
+        """
 
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         """A job of this run began on the claim's runner (R9). StaleClaim as above. Idempotent."""
@@ -257,6 +268,11 @@ class GitHub(Protocol):
     ) -> Minted:
         """A JIT config for one runner. GitHubUnreachable: it may exist all the same."""
 
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        """Good for an hour and any number of runners: never near a machine that runs a job."""
+
     async def find_runner(
         self, installation: InstallationId, scope: Scope, name: str
     ) -> GitHubRunner | None: ...
@@ -281,8 +297,8 @@ class GitHub(Protocol):
     async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
         """Every self-hosted runner registered at one scope, all pages."""
 
-    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
-        """The newest version of the runner GitHub offers to a scope; None: it offers none."""
+    async def offers(self, installation: InstallationId, scope: Scope) -> list[Offer]:
+        """The runner's program as GitHub offers it to a scope, for each kind of machine."""
 
     def deliveries(self) -> AsyncIterator[Attempt]:
         """The App's delivery log, newest first, a call for each page of 100 as it is needed."""
@@ -322,6 +338,21 @@ class Driver(Protocol):
 
     async def cleanup(self) -> None:
         """Nothing is left, neither of this claim nor of a crashed predecessor. Idempotent."""
+
+
+@runtime_checkable
+class TokenDriver(Driver, Protocol):
+    """A driver whose runner a program on this machine registers, with a registration token."""
+
+    async def configure(self, order: Entrusted) -> str:
+        """Register the runner of that name; what `run` then gets in place of a JIT config.
+
+        Permanent with a sentence when the program fails. Cancelling stops it.
+        """
+
+    @property
+    def token_spent(self) -> bool:
+        """Whether no process that was given a token is left."""
 
 
 class Launcher(Protocol):

@@ -143,14 +143,26 @@ class Stage:
         jit: str = "stdin",
         driver: str = "process",
         once: bool = False,
+        settings: str | None = None,
         token_in_environment: bool = False,
         ready: bool = True,
+        release: str | None = None,
     ) -> Program:
-        """Start an executor; it has parked once this returns, unless nobody waits for that."""
+        """Start an executor; it has parked once this returns, unless nobody waits for that.
+
+        `settings` is its file, in place of one for a simulated runner.
+        """
         self._executors += 1
         name = f"executor-{self._executors}"
         config = self.directory / f"{name}.toml"
-        config.write_text(self._runner(jit, template, driver))
+        config.write_text(
+            settings
+            or (
+                self._runner(jit, template, driver)
+                if release is None
+                else self._installed(release, driver)
+            )
+        )
         log = self.directory / "logs" / f"{name}.log"
         token = self.directory / "secrets" / "executor-token"
         arguments = [
@@ -307,6 +319,10 @@ class Stage:
             )
             + f'[executor]\ndriver = "{driver}"\n'
         )
+
+    def _installed(self, release: str, driver: str) -> str:
+        sandboxed = "limits_required = false\nprocesses = 200\n" if driver == "sandbox" else ""
+        return f'[runner]\nrelease = "{release}"\n{sandboxed}[executor]\ndriver = "{driver}"\n'
 
     async def _started(
         self, name: str, log: Path, *arguments: str, environment: Mapping[str, str] | None = None

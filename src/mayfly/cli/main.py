@@ -14,6 +14,7 @@ from mayfly.cli import (
     executors,
     jobs,
     pools,
+    runner,
     runners,
     tokens,
 )
@@ -33,6 +34,7 @@ app.command("demo")(daemons.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(jobs.app, name="jobs", help="Workflow jobs, and why one waits.")
 app.add_typer(runners.app, name="runners", help="Runners being made, at work, or left over.")
+app.add_typer(runner.app, name="runner", help="GitHub's runner program on this machine.")
 app.add_typer(executors.app, name="executors", help="Executors, and whether they serve.")
 app.add_typer(pools.app, name="pools", help="Pools and how full they are.")
 app.add_typer(bus.app, name="bus", help="What waits on the bus, and what is dead.")

@@ -19,6 +19,7 @@ from mayfly.engine.executors import Executors
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.offers import Offers
 from mayfly.engine.orphans import Orphans
 from mayfly.engine.pending import PendingChecks
 from mayfly.engine.plane import ControlPlane
@@ -194,6 +195,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             executors=Executors(ledger, news, file.deadlines),
             explanations=stages.explanations,
             retries=stages.retries,
+            offers=Offers(ledger, github, clock),
             news=news,
             runner_prefix=file.runner_prefix,
         )

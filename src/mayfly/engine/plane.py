@@ -7,6 +7,7 @@ from mayfly.engine.executors import Executors
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.offers import Offers
 from mayfly.engine.retries import Retries
 from mayfly.model.pools import Pool
 from mayfly.ports import AccessRules, Clock, GitHub, Ledger, OperableBus
@@ -26,5 +27,6 @@ class ControlPlane(NamedTuple):
     executors: Executors
     explanations: Explanations
     retries: Retries
+    offers: Offers
     news: News
     runner_prefix: str = "mayfly"

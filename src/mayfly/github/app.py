@@ -25,9 +25,9 @@ from mayfly.model.access import Scope
 from mayfly.model.deliveries import Attempt
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
-from mayfly.model.releases import Version
+from mayfly.model.releases import Offer
 from mayfly.model.repositories import Repository, Runs
-from mayfly.model.runners import GitHubRunner, Minted, Sighting
+from mayfly.model.runners import GitHubRunner, Minted, RegistrationToken, Sighting
 from mayfly.ports import Clock
 
 _DEFAULT_GROUP = 1
@@ -93,7 +93,7 @@ async def open_github(
         key = AppKey(settings.app_id, settings.private_key, clock)
         sessions = Sessions(key, calls, budgets, clock)
         try:
-            yield GitHubApp(sessions, budgets, clock)
+            yield GitHubApp(sessions, budgets, clock, addresses.web(settings.api_url))
         finally:
             await sessions.close()
 
@@ -127,10 +127,11 @@ def _is_address(url: str) -> bool:
 class GitHubApp:
     """The port `GitHub` over GitHub's REST API, or anything that speaks it."""
 
-    def __init__(self, sessions: Sessions, budgets: Budgets, clock: Clock) -> None:
+    def __init__(self, sessions: Sessions, budgets: Budgets, clock: Clock, web: str) -> None:
         self._sessions = sessions
         self._clock = clock
         self._budgets = budgets
+        self._web = web
         self._jobs = Jobs(sessions)
         self._listings = Listings(sessions)
         self._log = DeliveryLog(sessions)
@@ -191,9 +192,9 @@ class GitHubApp:
         address = addresses.of_scope(scope)
         return [runner async for runner in self._listings.runners_at(installation, address)]
 
-    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
+    async def offers(self, installation: InstallationId, scope: Scope) -> list[Offer]:
         """See the port."""
-        return await self._listings.newest_release(installation, addresses.of_scope(scope))
+        return await self._listings.offers(installation, addresses.of_scope(scope))
 
     async def run_jobs(
         self, installation: InstallationId, owner: str, repository: str, run: int, attempt: int
@@ -237,8 +238,10 @@ class GitHubApp:
         """See the port. GitHubRefused with DELIVERY_GONE when the log does not have it."""
         await self._log.redeliver(attempt)
 
-    async def registration_token(self, installation: InstallationId, scope: Scope) -> Secret:
-        """Good for an hour and any number of runners: never near the machine that runs the job."""
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        """See the port."""
         address = addresses.of_scope(scope)
         request = Request(
             "POST",
@@ -248,7 +251,8 @@ class GitHubApp:
             hour=REGISTRATION,
         )
         answer = await self._sessions.ask(installation, request)
-        return Secret(read(answer.data, IssuedToken, request.asked.what).token)
+        token = read(answer.data, IssuedToken, request.asked.what).token
+        return RegistrationToken(token, f"{self._web}/{address.place}")
 
     async def app(self) -> App:
         """The App itself; the cheapest proof that the key is right."""
