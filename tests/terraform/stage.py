@@ -36,8 +36,6 @@ AZAPI: dict[str, Any] = {
                 "tags": (["map", "string"], "optional"),
                 "body": ("dynamic", "optional"),
                 "locks": (["list", "string"], "optional"),
-                "response_export_values": ("dynamic", "optional"),
-                "output": ("dynamic", "computed"),
             },
             "blocks": {
                 "identity": (

@@ -1,5 +1,7 @@
 # Both ends of a peering and the links of DNS zones are made through azapi, whose `parent_id` may lie
-# in another subscription; azurerm looks for both in the provider's own.
+# in another subscription; azurerm looks for both in the provider's own. Their bodies are after
+# learn.microsoft.com/azure/templates/microsoft.network: virtualnetworks/virtualnetworkpeerings and
+# privatednszones/virtualnetworklinks.
 
 resource "azapi_resource" "peering" {
   for_each  = var.peerings

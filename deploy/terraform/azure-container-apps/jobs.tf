@@ -61,8 +61,6 @@ resource "azapi_resource" "job" {
     }
   }
 
-  response_export_values = ["properties.provisioningState"]
-
   # The first pull comes with the first start, and needs the right.
   depends_on = [azurerm_role_assignment.pull]
 }
