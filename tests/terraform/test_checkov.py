@@ -12,9 +12,12 @@ from tests.terraform.stage import MODULES, environment
 
 @pytest.mark.timeout(400)
 def test_checkov_finds_nothing_without_a_reason(tmp_path: Path):
+    """In what may be applied; what the modules' own tests make stays on paper."""
     python = environment("checkov") / "bin" / "python"
     command = [str(python), "-m", "checkov.main", "--directory", str(MODULES)]
-    command += shlex.split("--framework terraform --skip-download --compact --output json")
+    command += shlex.split(
+        "--framework terraform --skip-path /tests/ --skip-download --compact --output json"
+    )
     ran = subprocess.run(
         command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path
     )

@@ -1,5 +1,5 @@
 resource "azurerm_log_analytics_workspace" "executors" {
-  count               = var.log_analytics.workspace_id == null ? 1 : 0
+  count               = var.log_analytics.workspace == null ? 1 : 0
   name                = "${var.name}-executors"
   location            = var.location
   resource_group_name = var.resource_group_name
@@ -15,7 +15,7 @@ resource "azurerm_container_app_environment" "executors" {
   infrastructure_subnet_id       = local.subnet_id
   internal_load_balancer_enabled = true # nobody calls an executor
   logs_destination               = "log-analytics"
-  log_analytics_workspace_id     = var.log_analytics.workspace_id != null ? var.log_analytics.workspace_id : azurerm_log_analytics_workspace.executors[0].id
+  log_analytics_workspace_id     = var.log_analytics.workspace != null ? var.log_analytics.workspace.id : azurerm_log_analytics_workspace.executors[0].id
   tags                           = var.tags
 
   # Without this block Azure makes an environment of the old kind, without NAT gateway and identity lifecycle.

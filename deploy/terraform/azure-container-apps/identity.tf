@@ -7,8 +7,9 @@ resource "azurerm_user_assigned_identity" "pull" {
 }
 
 resource "azurerm_role_assignment" "pull" {
-  count                = try(var.registry.id, null) == null ? 0 : 1
-  scope                = var.registry.id
+  # Not by try(), which knows nothing of an object with an unknown id.
+  count                = (var.registry == null ? false : var.registry.acr != null) ? 1 : 0
+  scope                = var.registry.acr.id
   role_definition_name = "AcrPull"
   principal_id         = azurerm_user_assigned_identity.pull.principal_id
   principal_type       = "ServicePrincipal"
@@ -17,9 +18,9 @@ resource "azurerm_role_assignment" "pull" {
 # "Read, start, and stop Container Apps jobs", on each job by itself. Whoever may start a job may also
 # start another image in it, with the identities of the job: so the job has as few as it can.
 resource "azurerm_role_assignment" "control_plane" {
-  for_each             = var.control_plane.principal_id == null ? {} : var.pools
-  scope                = azapi_resource.job[each.key].id
+  for_each             = { for pair in setproduct(keys(var.pools), keys(var.control_plane.principals)) : join("/", pair) => pair }
+  scope                = azapi_resource.job[each.value[0]].id
   role_definition_name = "Container Apps Jobs Operator"
-  principal_id         = var.control_plane.principal_id
+  principal_id         = var.control_plane.principals[each.value[1]]
   principal_type       = "ServicePrincipal"
 }

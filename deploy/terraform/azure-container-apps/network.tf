@@ -1,13 +1,15 @@
 locals {
-  subnet_id = coalesce(var.network.subnet_id, one(azurerm_subnet.executors[*].id))
+  # Whether something is made is decided by objects, which are there or not; an id within one may be
+  # known only once it is applied.
+  subnet_id = local.makes_subnet ? azurerm_subnet.executors[0].id : var.network.subnet.id
   vnet_id = (
-    var.network.subnet_id != null ? regex("(?i)^(.*)/subnets/[^/]+$", var.network.subnet_id)[0] :
-    var.network.vnet_id != null ? var.network.vnet_id : azurerm_virtual_network.executors[0].id
+    var.network.subnet != null ? regex("(?i)^(.*)/subnets/[^/]+$", var.network.subnet.id)[0] :
+    var.network.vnet != null ? var.network.vnet.id : azurerm_virtual_network.executors[0].id
   )
-  makes_vnet   = var.network.vnet_id == null && var.network.subnet_id == null
-  makes_subnet = var.network.subnet_id == null
+  makes_vnet   = var.network.vnet == null && var.network.subnet == null
+  makes_subnet = var.network.subnet == null
   # A resource id is /subscriptions/S/resourceGroups/G/providers/Microsoft.Network/virtualNetworks/N.
-  given_vnet    = compact(split("/", var.network.vnet_id == null ? "" : var.network.vnet_id))
+  given_vnet    = split("/", var.network.vnet == null ? "" : var.network.vnet.id)
   subnet_prefix = var.network.subnet_prefix != null ? var.network.subnet_prefix : try(cidrsubnet(var.network.address_space, 26 - tonumber(split("/", var.network.address_space)[1]), 0), "")
 }
 
@@ -38,8 +40,8 @@ resource "azurerm_virtual_network" "executors" {
 resource "azurerm_subnet" "executors" {
   count                = local.makes_subnet ? 1 : 0
   name                 = "${var.name}-executors"
-  resource_group_name  = local.makes_vnet ? var.resource_group_name : local.given_vnet[3]
-  virtual_network_name = local.makes_vnet ? azurerm_virtual_network.executors[0].name : local.given_vnet[7]
+  resource_group_name  = local.makes_vnet ? var.resource_group_name : local.given_vnet[4]
+  virtual_network_name = local.makes_vnet ? azurerm_virtual_network.executors[0].name : local.given_vnet[8]
   address_prefixes     = [local.subnet_prefix]
 
   # An environment with workload profiles must have it; the subnet is then the environment's alone.

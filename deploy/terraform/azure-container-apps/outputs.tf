@@ -24,7 +24,7 @@ output "outbound_address" {
 }
 
 output "pull_identity" {
-  description = "The identity that pulls the images, for a registry that is not named by `registry.id`."
+  description = "The identity that pulls the images, for a registry that is not named by `registry.acr`."
   value = {
     id           = azurerm_user_assigned_identity.pull.id
     principal_id = azurerm_user_assigned_identity.pull.principal_id

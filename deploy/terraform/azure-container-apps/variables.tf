@@ -29,11 +29,11 @@ variable "control_plane" {
   description = <<-TEXT
     The control plane these executors serve.
     `url`: its address as the executors reach it.
-    `principal_id`: the object id of its identity, which may then read, start and stop the jobs made here and nothing else; null: nobody may start them.
+    `principals`: a name of your choice to the object id of its identity, which may then read, start and stop the jobs made here and nothing else; empty: nobody may start them.
   TEXT
   type = object({
-    url          = string
-    principal_id = optional(string)
+    url        = string
+    principals = optional(map(string), {})
   })
 
   validation {
@@ -41,8 +41,8 @@ variable "control_plane" {
     error_message = "The control plane's url must begin with https://: an executor sends its ticket there."
   }
   validation {
-    condition     = var.control_plane.principal_id == null || can(regex("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", var.control_plane.principal_id))
-    error_message = "The control plane's principal_id must be the object id of its identity, as in 00000000-0000-0000-0000-000000000000; not its name, and not its resource id."
+    condition     = alltrue([for id in values(var.control_plane.principals) : can(regex("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", id))])
+    error_message = "Each of the control plane's principals must be the object id of its identity, as in 00000000-0000-0000-0000-000000000000; not its name, and not its resource id."
   }
 }
 
@@ -132,17 +132,17 @@ variable "registry" {
   description = <<-TEXT
     Where the images are; null: they are public.
     `server`: as in `example.azurecr.io`.
-    `id`: the resource id of the Azure Container Registry, on which the pull identity gets AcrPull; null: somebody else gives it the right.
+    `acr`: `{ id }`, the resource id of the Azure Container Registry, on which the pull identity gets AcrPull; null: somebody else gives it the right.
   TEXT
   type = object({
     server = string
-    id     = optional(string)
+    acr    = optional(object({ id = string }))
   })
   default = null
 
   validation {
-    condition     = try(var.registry.id, null) == null || can(regex("(?i)/providers/Microsoft.ContainerRegistry/registries/[^/]+$", var.registry.id))
-    error_message = "The registry's id must be the resource id of an Azure Container Registry; leave it out for another one."
+    condition     = try(var.registry.acr, null) == null || can(regex("(?i)/providers/Microsoft.ContainerRegistry/registries/[^/]+$", var.registry.acr.id))
+    error_message = "The registry's acr.id must be the resource id of an Azure Container Registry; leave acr out for another one."
   }
 }
 
@@ -150,15 +150,16 @@ variable "network" {
   description = <<-TEXT
     Where the executors' network is.
     Nothing: a virtual network of `address_space` is made, with a /26 in it, which serves 230 executors.
-    `vnet_id`: an existing one of this subscription, in which a subnet of `subnet_prefix` is made.
-    `subnet_id`: an existing subnet, delegated to Microsoft.App/environments and used by nothing else; nothing is made.
-    `fixed_address`: whether all that leaves goes through a NAT gateway with one public address. Not with `subnet_id`.
+    `subnet_prefix`: the range of the subnet that is made; null: the first /26 of `address_space`.
+    `vnet`: `{ id }`, an existing one of this subscription, in which a subnet of `subnet_prefix` is made.
+    `subnet`: `{ id }`, an existing subnet, delegated to Microsoft.App/environments and used by nothing else; nothing is made.
+    `fixed_address`: whether all that leaves goes through a NAT gateway with one public address. Not with `subnet`.
   TEXT
   type = object({
     address_space = optional(string, "10.60.0.0/24")
-    vnet_id       = optional(string)
     subnet_prefix = optional(string)
-    subnet_id     = optional(string)
+    vnet          = optional(object({ id = string }))
+    subnet        = optional(object({ id = string }))
     fixed_address = optional(bool, false)
   })
   default = {}
@@ -168,32 +169,32 @@ variable "network" {
     error_message = "The network's address_space must be an IPv4 range, as in 10.60.0.0/24."
   }
   validation {
-    condition     = var.network.vnet_id == null || var.network.subnet_id == null
-    error_message = "Give vnet_id, where a subnet is to be made, or subnet_id, where there is one; not both."
+    condition     = var.network.vnet == null || var.network.subnet == null
+    error_message = "Give network.vnet, where a subnet is to be made, or network.subnet, where there is one; not both."
   }
   validation {
-    condition     = var.network.vnet_id == null || var.network.subnet_prefix != null
-    error_message = "With vnet_id the subnet that is made needs its range: give subnet_prefix, a free /27 or larger."
+    condition     = var.network.vnet == null || var.network.subnet_prefix != null
+    error_message = "With network.vnet the subnet that is made needs its range: give subnet_prefix, a free /27 or larger."
   }
   validation {
-    condition     = var.network.vnet_id == null || can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+$", var.network.vnet_id))
-    error_message = "The network's vnet_id must be the resource id of a virtual network: /subscriptions/…/virtualNetworks/NAME."
+    condition     = var.network.vnet == null || can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+$", var.network.vnet.id))
+    error_message = "The network's vnet.id must be the resource id of a virtual network: /subscriptions/…/virtualNetworks/NAME."
   }
   validation {
-    condition     = var.network.subnet_id == null || can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+$", var.network.subnet_id))
-    error_message = "The network's subnet_id must be the resource id of a subnet: /subscriptions/…/virtualNetworks/NAME/subnets/NAME."
+    condition     = var.network.subnet == null || can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+$", var.network.subnet.id))
+    error_message = "The network's subnet.id must be the resource id of a subnet: /subscriptions/…/virtualNetworks/NAME/subnets/NAME."
   }
   validation {
     condition     = var.network.subnet_prefix == null || try(tonumber(split("/", var.network.subnet_prefix)[1]) <= 27 && can(cidrhost(var.network.subnet_prefix, 0)), false)
     error_message = "The subnet must be a /27 or larger: Container Apps takes no smaller one. A /26 serves 230 executors, a /24 1,190."
   }
   validation {
-    condition     = var.network.subnet_prefix != null || var.network.vnet_id != null || var.network.subnet_id != null || try(tonumber(split("/", var.network.address_space)[1]) <= 26, false)
+    condition     = var.network.subnet_prefix != null || var.network.vnet != null || var.network.subnet != null || try(tonumber(split("/", var.network.address_space)[1]) <= 26, false)
     error_message = "The network's address_space must hold a /26 for the executors; make it larger, or name a subnet_prefix of /27."
   }
   validation {
-    condition     = !(var.network.fixed_address && var.network.subnet_id != null)
-    error_message = "With subnet_id nothing is made in the network, so no fixed_address either: associate a NAT gateway with that subnet yourself."
+    condition     = !(var.network.fixed_address && var.network.subnet != null)
+    error_message = "With network.subnet nothing is made in the network, so no fixed_address either: associate a NAT gateway with that subnet yourself."
   }
 }
 
@@ -247,10 +248,10 @@ variable "dns_zone_links" {
 variable "log_analytics" {
   description = <<-TEXT
     Where the executors' output goes.
-    `workspace_id`: an existing workspace; null: one is made, which keeps what it gets for `retention_days`.
+    `workspace`: `{ id }`, an existing one; null: one is made, which keeps what it gets for `retention_days`.
   TEXT
   type = object({
-    workspace_id   = optional(string)
+    workspace      = optional(object({ id = string }))
     retention_days = optional(number, 30)
   })
   default = {}

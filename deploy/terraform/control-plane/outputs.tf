@@ -4,7 +4,7 @@ output "url" {
 }
 
 output "principal_id" {
-  description = "The object id of the control plane's identity: `control_plane.principal_id` of the module azure-container-apps."
+  description = "The object id of the control plane's identity: `control_plane.principals` of the module azure-container-apps."
   value       = azurerm_user_assigned_identity.this.principal_id
 }
 

@@ -21,12 +21,12 @@ variables {
   location            = "norwayeast"
   resource_group_name = "runners"
   control_plane = {
-    url          = "https://mayfly.example.com"
-    principal_id = "00000000-0000-0000-0000-0000000000cc"
+    url        = "https://mayfly.example.com"
+    principals = { mayfly = "00000000-0000-0000-0000-0000000000cc" }
   }
   registry = {
     server = "example.azurecr.io"
-    id     = "/subscriptions/s/resourceGroups/images/providers/Microsoft.ContainerRegistry/registries/example"
+    acr    = { id = "/subscriptions/s/resourceGroups/images/providers/Microsoft.ContainerRegistry/registries/example" }
   }
   pools = {
     linux = { image = "example.azurecr.io/mayfly-executor:0.1.0" }
@@ -50,8 +50,8 @@ run "a_job_is_started_by_the_control_plane_and_by_nothing_else" {
     error_message = "a trigger beside the control plane"
   }
   assert {
-    condition = alltrue([for pool, given in azurerm_role_assignment.control_plane :
-      given.scope == azapi_resource.job[pool].id && given.role_definition_name == "Container Apps Jobs Operator" && given.principal_id == "00000000-0000-0000-0000-0000000000cc"
+    condition = alltrue([for pair, given in azurerm_role_assignment.control_plane :
+      given.scope == azapi_resource.job[split("/", pair)[0]].id && given.role_definition_name == "Container Apps Jobs Operator" && given.principal_id == "00000000-0000-0000-0000-0000000000cc"
     ]) && length(azurerm_role_assignment.control_plane) == 2
     error_message = "the control plane may do something else, or somewhere else"
   }
@@ -119,7 +119,7 @@ run "the_environment_has_workload_profiles_in_its_own_subnet" {
   }
 }
 
-run "without_a_principal_nobody_may_start_a_job" {
+run "without_principals_nobody_may_start_a_job" {
   variables {
     control_plane = { url = "https://mayfly.example.com" }
   }

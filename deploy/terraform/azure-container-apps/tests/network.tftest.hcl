@@ -56,7 +56,7 @@ run "a_nat_gateway_gives_one_address" {
 run "a_subnet_is_made_in_a_network_that_is_there" {
   variables {
     network = {
-      vnet_id       = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub"
+      vnet          = { id = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub" }
       subnet_prefix = "10.1.2.0/27"
     }
   }
@@ -72,10 +72,10 @@ run "a_subnet_is_made_in_a_network_that_is_there" {
 
 run "a_subnet_that_is_there_is_used_as_it_is" {
   variables {
-    network = { subnet_id = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub/subnets/runners" }
+    network = { subnet = { id = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub/subnets/runners" } }
   }
   assert {
-    condition     = azurerm_container_app_environment.executors.infrastructure_subnet_id == var.network.subnet_id
+    condition     = azurerm_container_app_environment.executors.infrastructure_subnet_id == var.network.subnet.id
     error_message = "another subnet"
   }
   assert {

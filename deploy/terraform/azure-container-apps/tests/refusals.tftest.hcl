@@ -29,7 +29,7 @@ run "a_control_plane_without_tls" {
 run "a_principal_by_its_name" {
   command = plan
   variables {
-    control_plane = { url = "https://mayfly.example.com", principal_id = "mayfly" }
+    control_plane = { url = "https://mayfly.example.com", principals = { mayfly = "mayfly" } }
   }
   expect_failures = [var.control_plane]
 }
@@ -118,7 +118,7 @@ run "consumption_twice" {
 run "a_registry_that_is_none" {
   command = plan
   variables {
-    registry = { server = "ghcr.io", id = "ghcr.io" }
+    registry = { server = "ghcr.io", acr = { id = "ghcr.io" } }
   }
   expect_failures = [var.registry]
 }
@@ -150,7 +150,7 @@ run "a_range_within_a_reserved_one_that_is_no_whole_octet" {
 run "a_network_without_a_range_for_its_subnet" {
   command = plan
   variables {
-    network = { vnet_id = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub" }
+    network = { vnet = { id = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub" } }
   }
   expect_failures = [var.network]
 }
@@ -159,9 +159,9 @@ run "a_network_and_a_subnet" {
   command = plan
   variables {
     network = {
-      vnet_id       = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub"
+      vnet          = { id = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub" }
       subnet_prefix = "10.1.2.0/27"
-      subnet_id     = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub/subnets/runners"
+      subnet        = { id = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub/subnets/runners" }
     }
   }
   expect_failures = [var.network]
@@ -171,7 +171,7 @@ run "a_fixed_address_in_a_subnet_that_is_not_ours" {
   command = plan
   variables {
     network = {
-      subnet_id     = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub/subnets/runners"
+      subnet        = { id = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/hub/subnets/runners" }
       fixed_address = true
     }
   }

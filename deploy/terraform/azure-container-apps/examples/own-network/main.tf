@@ -33,7 +33,7 @@ module "runners" {
   location            = azurerm_resource_group.runners.location
   resource_group_name = azurerm_resource_group.runners.name
   control_plane       = { url = "https://mayfly.internal.example.com" }
-  network             = { subnet_id = var.subnet_id }
-  log_analytics       = { workspace_id = var.workspace_id }
+  network             = { subnet = { id = var.subnet_id } }
+  log_analytics       = { workspace = { id = var.workspace_id } }
   pools               = { linux = { image = "ghcr.io/example/mayfly-executor:0.1.0" } }
 }

@@ -18,8 +18,8 @@ variable "control_plane_principal_id" {
 }
 
 variable "registry" {
-  description = "The Azure Container Registry with the images: its server and its resource id."
-  type        = object({ server = string, id = string })
+  description = "The Azure Container Registry with the images: its server, and in acr its resource id."
+  type        = object({ server = string, acr = object({ id = string }) })
 }
 
 resource "azurerm_resource_group" "runners" {
@@ -35,8 +35,8 @@ module "runners" {
   resource_group_name = azurerm_resource_group.runners.name
 
   control_plane = {
-    url          = "https://mayfly.example.com"
-    principal_id = var.control_plane_principal_id
+    url        = "https://mayfly.example.com"
+    principals = { mayfly = var.control_plane_principal_id }
   }
   registry = var.registry
   pools = {

@@ -56,14 +56,18 @@ module "runners" {
   location            = azurerm_resource_group.mayfly.location
   resource_group_name = azurerm_resource_group.mayfly.name
   control_plane = {
-    url          = module.control_plane.url
-    principal_id = module.control_plane.principal_id
+    url        = module.control_plane.url
+    principals = { mayfly = module.control_plane.principal_id }
   }
   pools = { linux = { image = "ghcr.io/example/mayfly-executor:0.1.0" } }
 }
 
 output "url" {
   value = module.control_plane.url
+}
+
+output "database_host" {
+  value = module.control_plane.database_host
 }
 
 output "vault_name" {
