@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mayfly.cli import executing, settings
+from mayfly.cli import edge_settings, executing, settings
 from mayfly.drivers import configuring
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Pool
@@ -40,6 +40,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "`[[tokens]]`": Token,
     "`[deadlines]`": Deadlines,
     "`[log]`": settings.Log,
+    "Top level of reflector.toml": edge_settings.EdgeFile,
     "`[executor]`": executing.Tuning,
     **DRIVERS,
 }

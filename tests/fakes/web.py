@@ -44,7 +44,7 @@ from mayfly.model.protocol import (
 from mayfly.model.runners import Claim, ClaimId
 from mayfly.ports import AccessRules, Clock, Ledger, OperableBus
 from mayfly.store.memory import open_store
-from mayfly.telemetry import Telemetry
+from mayfly.telemetry import Telemetry, WebhookResult
 from mayfly.web.app import Front, build
 from mayfly.web.tokens import Role, Token, new_token
 from tests.fakes.clocks import NOON, ManualClock
@@ -70,6 +70,10 @@ class ScriptedIntake:
 
     async def review(self) -> None:
         self.reviews += 1
+
+    async def take(self, event: WorkflowJobEvent) -> WebhookResult:
+        await self.submit(event)
+        return WebhookResult.RECORDED
 
     async def submit(self, event: WorkflowJobEvent) -> Decision:
         if self.failure is not None:

@@ -14,7 +14,7 @@ output "client_id" {
 }
 
 output "vault_name" {
-  description = "Where the operator puts `app-key`, `webhook-secret` and `store-url`."
+  description = "Where the operator puts the App's key, `webhook-secret` and `store-url`."
   value       = azurerm_key_vault.this.name
 }
 

@@ -50,7 +50,7 @@ variable "registry" {
 }
 
 variable "mayfly_toml" {
-  description = "The text of mayfly.toml. It holds no secret: those are files beside it, `/etc/mayfly/app-key`, `/etc/mayfly/webhook-secret` and `/etc/mayfly/store-url`."
+  description = "The text of mayfly.toml. It holds no secret: those are in the vault, and files beside it: `/etc/mayfly/webhook-secret` and `/etc/mayfly/store-url`."
   type        = string
 
   validation {
@@ -132,15 +132,19 @@ variable "vault_allowed_addresses" {
 variable "app_key" {
   description = <<-TEXT
     How the control plane has the App's private key, which the operator puts into the vault either way.
-    `file`: as the secret `app-key`, which it finds as /etc/mayfly/app-key.
-    `sign`: as the key `app-key`, with which it may sign and do nothing else; the key never leaves the vault. For a Mayfly that lets a vault sign, which version 0.1.0 does not.
+    `sign`: as the key `github-app`, with which it may sign and do nothing else; the key never leaves the vault. `mayfly_toml` names it in `key_vault_key`.
+    `file`: as the secret `app-key`, which it finds as /etc/mayfly/app-key; `mayfly_toml` names it in `private_key_file`.
   TEXT
   type        = string
-  default     = "file"
+  default     = "sign"
 
   validation {
     condition     = contains(["file", "sign"], var.app_key)
-    error_message = "app_key must be \"file\", where the control plane reads the App's key, or \"sign\", where the vault signs for it."
+    error_message = "app_key must be \"sign\", where the vault signs, or \"file\", where the control plane reads the App's key."
+  }
+  validation {
+    condition     = !var.start || strcontains(var.mayfly_toml, var.app_key == "sign" ? "key_vault_key" : "private_key_file")
+    error_message = "mayfly_toml does not say where the App's key is: with app_key = \"sign\" it names key_vault_key, with \"file\" private_key_file."
   }
 }
 

@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(daemons.serve)
+app.command("reflect")(daemons.reflect)
 app.command("executor")(daemons.executor)
 app.command("simulator")(daemons.simulator)
 app.command("demo")(daemons.demo)

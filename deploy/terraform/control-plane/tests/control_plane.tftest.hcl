@@ -27,13 +27,14 @@ variables {
   mayfly_toml         = <<-TOML
     [server]
     host = "0.0.0.0"
+    [github]
+    key_vault_key = "https://mayfly-test.vault.azure.net/keys/github-app/0123456789abcdef0123456789abcdef"
   TOML
 }
 
 run "the_identity_may_sign_with_the_key_and_do_nothing_else_with_it" {
   variables {
-    app_key = "sign"
-    start   = true
+    start = true
   }
   assert {
     condition     = !contains([for secret in azurerm_container_app.this[0].secret : secret.name], "app-key")
@@ -55,7 +56,6 @@ run "the_identity_may_sign_with_the_key_and_do_nothing_else_with_it" {
 
 run "a_role_that_is_there_is_used" {
   variables {
-    app_key                 = "sign"
     sign_role_definition_id = "/subscriptions/s/providers/Microsoft.Authorization/roleDefinitions/r"
   }
   assert {
@@ -73,7 +73,9 @@ run "nothing_runs_before_the_key_is_there" {
 
 run "the_control_plane_finds_its_secrets_as_files" {
   variables {
-    start = true
+    start       = true
+    app_key     = "file"
+    mayfly_toml = "[server]\nhost = \"0.0.0.0\"\n[github]\nprivate_key_file = \"/etc/mayfly/app-key\""
   }
   assert {
     condition     = toset([for secret in azurerm_container_app.this[0].secret : secret.key_vault_secret_id if secret.name != "mayfly-toml"]) == toset(["https://mayfly-test.vault.azure.net/secrets/app-key", "https://mayfly-test.vault.azure.net/secrets/store-url", "https://mayfly-test.vault.azure.net/secrets/webhook-secret"])
@@ -170,6 +172,15 @@ run "a_key_that_is_nowhere" {
   command = plan
   variables {
     app_key = "state"
+  }
+  expect_failures = [var.app_key]
+}
+
+run "settings_that_look_for_the_key_elsewhere" {
+  command = plan
+  variables {
+    start   = true
+    app_key = "file"
   }
   expect_failures = [var.app_key]
 }

@@ -111,7 +111,7 @@ class RabbitMQBus:
         for subject, _ in bodies:
             if len(subject.encode()) > names.longest_subject:
                 raise unroutable(subject)
-        stamped = [(subject, outgoing(body, self._clock)) for subject, body in bodies]
+        stamped = [(subject, outgoing(subject, body, self._clock)) for subject, body in bodies]
         link = self._connections.link()
         await self._connections.whole(link.publish(names.exchange, stamped))
 
