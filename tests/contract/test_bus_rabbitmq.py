@@ -13,6 +13,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from structlog.testing import capture_logs
 
 from mayfly.bus.rabbitmq import declare, open_bus, remove
+from mayfly.bus.rabbitmq.names import Names
 from mayfly.cli.checkup import examine_bus
 from mayfly.engine.clock import SystemClock
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
@@ -518,3 +519,23 @@ async def test_a_server_that_is_away_at_the_start_is_transient():
     with pytest.raises(Transient, match="cannot be reached"):
         async with open_bus("amqp://user:SECRET@127.0.0.1:1/", SystemClock(), SUBJECTS):
             pass
+
+
+async def test_a_scaler_without_any_right_counts_what_waits_and_not_what_is_leased(
+    server: RabbitMQServer,
+):
+    """What KEDA's scaler does by AMQP: a passive declaration of the queue."""
+
+    async def counted(expected: int) -> bool | None:
+        async with connection.channel() as channel:
+            queue = await channel.declare_queue(Names().queue("linux"), passive=True)
+            return queue.declaration_result.message_count == expected or None
+
+    async with opened(server) as bus, await aio_pika.connect(server.url(NOBODY)) as connection:
+        await bus.publish([LINUX] * 3)
+        assert await in_a_moment(lambda: counted(3))
+        lease = await bus.lease("linux", SOON)
+        assert lease
+        assert await in_a_moment(lambda: counted(2))
+        await bus.complete(lease.id)
+        assert await in_a_moment(lambda: counted(2))

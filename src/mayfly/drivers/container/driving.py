@@ -224,4 +224,4 @@ class ContainerDriver:
         elif end.memory or (end.exit_code == _KILLED and self._settings.memory_mb is not None):
             # Podman does not always notice.
             how = "was killed, as the kernel does when memory_mb is used up,"
-        return runs.finished(self._guard, end.exit_code, self._settings.command[0], output, how)
+        return runs.finished(self._guard, end.exit_code, self._settings.command, output, how)
