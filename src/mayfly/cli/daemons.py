@@ -24,7 +24,7 @@ def serve(
 
 
 def executor(
-    pool: Annotated[str, typer.Option(help="The pool to serve.")],
+    pool: Annotated[str, typer.Option(envvar="MAYFLY_POOL", help="The pool to serve.")],
     url: Annotated[
         str, typer.Option("--url", envvar="MAYFLY_URL", help="The control plane.")
     ] = "http://127.0.0.1:8080",
