@@ -10,7 +10,17 @@ from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.demand import DemandGroup
 from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
-from mayfly.model.launches import Launch, Launched, LaunchId, Ticket
+from mayfly.model.launches import (
+    Launch,
+    Launched,
+    LaunchId,
+    LaunchRecord,
+    Plan,
+    Redemption,
+    Ticket,
+    TicketRefused,
+)
+from mayfly.model.pools import Pool
 from mayfly.model.protocol import AttendOrder, ClaimOrder, Granted, Order, Outcome
 from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository, Runs
@@ -247,6 +257,32 @@ class Ledger(Protocol):
         """Names that are not proven gone."""
 
     async def pools(self) -> Mapping[str, PoolUse]: ...
+    @property
+    def launches(self) -> "Launches": ...
+
+
+class Launches(Protocol):
+    """The launches of elastic pools: rows first, the platform afterwards. Guarded and durable."""
+
+    async def scale(self, pool: Pool, *, overflows: bool) -> Plan:
+        """Rows for what the pool lacks, without those parked executors may still take unless it
+        `overflows`; what is too much or too late is told to end, so that it makes no claim."""
+
+    async def ticketed(self, launch: LaunchId, ticket: str, seconds: float) -> bool:
+        """A ticket's hash, before the platform has the ticket; False: not wanted any more."""
+
+    async def accepted(self, launch: LaunchId) -> None: ...
+    async def refused(self, launch: LaunchId, sentence: str) -> None: ...
+    async def surveyed(self, pool: str, seen: Sequence[Launched]) -> list[LaunchId]:
+        """What the platform has; which of it nobody wants, or ever wanted."""
+
+    async def redeem(self, redemption: Redemption) -> LaunchRecord | TicketRefused:
+        """A ticket becomes a token, once; what comes in vain is counted."""
+
+    async def bearer(self, token: str) -> LaunchRecord | None:
+        """Whose token it is, while that lasts."""
+
+    async def newest(self, limit: int, pool: str | None = None) -> list[LaunchRecord]: ...
 
 
 class GitHub(Protocol):

@@ -86,7 +86,7 @@ async def _work(stage: Stage, machine: str, driver: InstantDriver, shutdown: Shu
         state_dir=stage.directory / "unused",
     )
     timing = Timing()
-    async with open_client(settings, f"boot of {machine}") as client:
+    async with open_client(settings, settings.token.reveal(), f"boot of {machine}") as client:
         started = StartedQuestion(client, timing)
         rounds = Rounds(settings, machine, client, driver, started, shutdown, timing)
         await rounds.run()

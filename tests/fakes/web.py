@@ -23,6 +23,7 @@ from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.retries import Retries
+from mayfly.engine.tickets import Tickets
 from mayfly.model.access import Admitted, Decision, Scope
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import demand_of
@@ -184,6 +185,7 @@ async def world(
             executors=Executors(ledger or real_ledger, news, Deadlines()),
             retries=Retries(real_ledger, Aftermath(doorbells, news, telemetry, clock), news),
             news=news,
+            tickets=Tickets(real_ledger.launches, news, telemetry),
         )
         if engine:
             plane = await stack.enter_async_context(_with_engine(plane, telemetry))

@@ -1,6 +1,6 @@
 """The composition root: the parts of the control plane, each opened once and closed in order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mayfly.backends import OpenAccessRules, OpenBus, OpenStore
 from mayfly.cli.backends import backend
+from mayfly.cli.launchers import open_launchers
 from mayfly.cli.settings import IntakeKind, Settings
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
@@ -25,12 +26,14 @@ from mayfly.engine.plane import ControlPlane
 from mayfly.engine.reconciler import Reconciler
 from mayfly.engine.retries import Retries
 from mayfly.engine.reviews import Reviews
+from mayfly.engine.scaler import Scaler, lanes
 from mayfly.engine.sweeps import Sweeps
+from mayfly.engine.tickets import Tickets
 from mayfly.engine.versions import Versions
 from mayfly.github.app import open_github
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
-from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger
+from mayfly.ports import AccessRules, Bus, Clock, GitHub, Launcher, Ledger
 from mayfly.store.declared import DeclaredAccessRules
 from mayfly.telemetry import Telemetry
 from mayfly.web.app import Front, build
@@ -57,6 +60,7 @@ class Stages(NamedTuple):
     explanations: Explanations
     retries: Retries
     reviews: Reviews
+    scaler: Scaler
 
 
 def connected(
@@ -73,11 +77,13 @@ def connected(
     telemetry: Telemetry,
     news: News,
     pull: bool,
+    launchers: Mapping[str, Launcher] | None = None,
 ) -> Stages:
     """The stages over any backends; nothing of them runs yet."""
     admission = Admission(pools, convention, access)
     doorbells = Doorbells(bus, pools, telemetry)
-    aftermath = Aftermath(doorbells, news, telemetry, clock)
+    scaler = Scaler(lanes(pools, launchers or {}, ledger.launches, news, telemetry, deadlines))
+    aftermath = Aftermath(doorbells, news, telemetry, clock, scaler.wake)
     intake = Intake(ledger, admission, aftermath, clock)
     claims = Claims(
         pools=pools,
@@ -127,6 +133,7 @@ def connected(
         deadlines=deadlines,
         clock=clock,
         duties=(log, sweeps, orphans, versions, PendingChecks(ledger, intake.decide_again)),
+        lanes={lane.name: lane for lane in scaler.lanes},
     )
     return Stages(
         admission,
@@ -141,6 +148,7 @@ def connected(
             partial(intake.review, pause=REVIEW_PAUSE),
             timedelta(seconds=deadlines.turn_seconds),
         ),
+        scaler,
     )
 
 
@@ -168,6 +176,9 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
                 open_rules(table.url, clock, database=table.database, key=key)
             )
         access = DeclaredAccessRules(settings.rules, beneath)
+        launchers = await stack.enter_async_context(
+            open_launchers(file.launchers, pools, file.server.url, clock)
+        )
         stages = connected(
             pools=pools,
             convention=file.labels.convention,
@@ -181,6 +192,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             telemetry=telemetry,
             news=news,
             pull=pull,
+            launchers=launchers,
         )
         plane = ControlPlane(
             pools=pools,
@@ -195,6 +207,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             explanations=stages.explanations,
             retries=stages.retries,
             news=news,
+            tickets=Tickets(ledger.launches, news, telemetry),
             runner_prefix=file.runner_prefix,
         )
         app = build(
@@ -205,6 +218,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             pull=pull,
         )
         await stack.enter_async_context(stages.doorbells.open())
+        await stack.enter_async_context(stages.scaler.open())
         await stack.enter_async_context(stages.reconciler.open())
         await stack.enter_async_context(stages.reviews.open())
         yield Running(plane, app)

@@ -8,6 +8,7 @@ from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
 from mayfly.engine.retries import Retries
+from mayfly.engine.tickets import Tickets
 from mayfly.model.pools import Pool
 from mayfly.ports import AccessRules, Clock, GitHub, Ledger, OperableBus
 
@@ -27,4 +28,5 @@ class ControlPlane(NamedTuple):
     explanations: Explanations
     retries: Retries
     news: News
+    tickets: Tickets
     runner_prefix: str = "mayfly"

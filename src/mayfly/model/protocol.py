@@ -84,6 +84,27 @@ class ExecutorsOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     reason: str | None = None
 
 
+class RedeemOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/tickets/redeem`: become a launched executor. The ticket is in the header."""
+
+    nonce: str
+    """The executor's own secret; the same when the answer got lost."""
+
+    def __repr__(self) -> str:
+        return "RedeemOrder(nonce=…)"
+
+
+class Redeemed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ticket gives, once. `token` is a secret, bound to the pool and the machine."""
+
+    token: str
+    machine: str
+    pool: str
+
+    def __repr__(self) -> str:
+        return f"Redeemed(machine={self.machine!r}, pool={self.pool!r}, token=…)"
+
+
 class ClaimOrder(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
