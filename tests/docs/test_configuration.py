@@ -27,6 +27,10 @@ DRIVERS: dict[str, type[msgspec.Struct]] = {
         *PARTS.get(entry.name, {}).items(),
     )
 }
+LAUNCHERS: dict[str, type[msgspec.Struct]] = {
+    f"`[launchers.NAME]` of the backend {entry.name}": entry.load().Settings
+    for entry in sorted(entry_points(group="mayfly.launchers"))
+}
 TABLES: dict[str, type[msgspec.Struct]] = {
     "Top level": settings.File,
     "`[server]`": settings.Server,
@@ -40,6 +44,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "`[[tokens]]`": Token,
     "`[deadlines]`": Deadlines,
     "`[log]`": settings.Log,
+    **LAUNCHERS,
     "Top level of reflector.toml": edge_settings.EdgeFile,
     "`[executor]`": executing.Tuning,
     **DRIVERS,
@@ -61,7 +66,7 @@ def test_every_table_of_the_file_is_documented():
     found = [heading for heading in sections(reference("configuration.md")) if "[" in heading]
     assert found == [heading for heading in TABLES if "[" in heading]
     tables = {
-        heading.strip("`[]")
+        heading.partition("]")[0].strip("`[").partition(".")[0]
         for heading, kind in TABLES.items()
         if kind not in OF_EXECUTORS and "[" in heading
     }

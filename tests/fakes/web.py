@@ -24,6 +24,7 @@ from mayfly.engine.news import News
 from mayfly.engine.offers import Offers
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.retries import Retries
+from mayfly.engine.tickets import Tickets
 from mayfly.model.access import Admitted, Decision, Scope
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import demand_of
@@ -205,6 +206,7 @@ async def world(
             retries=Retries(real_ledger, Aftermath(doorbells, news, telemetry, clock), news),
             offers=Offers(ledger or real_ledger, github, clock),
             news=news,
+            tickets=Tickets(real_ledger.launches, news, telemetry),
         )
         if engine:
             plane = await stack.enter_async_context(_with_engine(plane, telemetry))

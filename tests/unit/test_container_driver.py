@@ -15,8 +15,8 @@ from mayfly.drivers.container import bodies, images, profiles
 from mayfly.drivers.container.images import ImageMissing, Trouble
 from mayfly.drivers.container.settings import check
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
-from mayfly.model.protocol import Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.model.protocol import Finished, Outcome
+from mayfly.ports import Driver
 from tests.fakes.container_engine import opened_engine
 from tests.fakes.driven import SETTINGS, machine
 from tests.fakes.runner_programs import (

@@ -42,7 +42,7 @@ def reflect(
 
 
 def executor(
-    pool: Annotated[str, typer.Option(help="The pool to serve.")],
+    pool: Annotated[str, typer.Option(envvar="MAYFLY_POOL", help="The pool to serve.")],
     url: Annotated[
         str, typer.Option("--url", envvar="MAYFLY_URL", help="The control plane.")
     ] = "http://127.0.0.1:8080",
@@ -128,6 +128,9 @@ def demo(
             "postgres, rabbitmq, servicebus at MAYFLY_BUS_URL."
         ),
     ] = "sql",
+    scale: Annotated[
+        str, typer.Option(help="parked executors, or zero: they start when 12 jobs are queued.")
+    ] = "parked",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the work directory.")] = False,
 ) -> None:
     """Run 8 workflow jobs end to end on this machine, against a simulated GitHub.
@@ -139,5 +142,5 @@ def demo(
     with as_sentences():
         from mayfly.cli.demo import Wanted, run_demo
 
-        code = run_demo(Wanted(store, bus, keep))
+        code = run_demo(Wanted(store, bus, keep, scale))
     raise typer.Exit(code)

@@ -31,6 +31,11 @@ def variable(name: str, environment: Mapping[str, str] = ENVIRONMENT) -> str | N
     return value
 
 
+def taken(name: str) -> str | None:
+    """An environment variable that nothing started from here shall have; None as above."""
+    return os.environ.pop(name, None) or None
+
+
 def read_secret(path: Path, what: str) -> str:
     """The text of a secret's file, without the white space around it."""
     try:

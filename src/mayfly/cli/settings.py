@@ -35,6 +35,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: str = "127.0.0.1"
     """Loopback by default: put a TLS proxy in front before the world may reach it."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
+    url: str | None = None
+    """What launched executors call the control plane; needed where a pool names a launcher."""
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +137,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     access: tuple[Access, ...] = ()
     access_rules: AccessRulesTable = AccessRulesTable()
     tokens: tuple[Token, ...] = ()
+    launchers: dict[str, dict[str, Any]] = {}
+    """`[launchers.NAME]`: a `backend`, and the backend's own settings."""
     deadlines: Deadlines = Deadlines()
     log: Log = Log()
     runner_prefix: str = "mayfly"
@@ -176,6 +180,7 @@ def load(path: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Settings:
     if file.github.intake is IntakeKind.BUS:
         check_shared(file.bus, pools, path)
     _check_times(file.deadlines, path)
+    _check_launchers(file, path)
     if not RUNNER_PREFIX.fullmatch(file.runner_prefix):
         raise InvalidSettings(
             f"{path}: runner_prefix is {file.runner_prefix!r}; use 1 to 30 letters, digits and '-'"
@@ -234,6 +239,24 @@ def _check_times(deadlines: Deadlines, path: Path) -> None:
             f"{path}: deadlines.prepare_seconds is {deadlines.prepare_seconds}; it must be more "
             f"than silent_seconds ({deadlines.silent_seconds}), and than any executor's own "
             "prepare_timeout_seconds"
+        )
+
+
+def _check_launchers(file: File, path: Path) -> None:
+    """What can be said without the backends, which have settings of their own."""
+    for name, table in file.launchers.items():
+        if not isinstance(table.get("backend"), str):
+            raise InvalidSettings(f'{path}: [launchers.{name}] names no backend; as in "process"')
+    for pool in file.pools:
+        if pool.launcher is not None and pool.launcher not in file.launchers:
+            known = ", ".join(file.launchers) or "none"
+            raise InvalidSettings(
+                f"{path}: pool {pool.name!r} names launcher {pool.launcher!r}; known: {known}"
+            )
+    if file.server.url is None and any(pool.launcher for pool in file.pools):
+        raise InvalidSettings(
+            f"{path}: [server] has no url; add the address at which launched executors reach the "
+            "control plane"
         )
 
 

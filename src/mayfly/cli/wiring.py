@@ -1,6 +1,6 @@
 """The composition root: the parts of the control plane, each opened once and closed in order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mayfly.backends import OpenAccessRules, OpenBus, OpenStore
 from mayfly.cli.backends import backend
+from mayfly.cli.launchers import open_launchers
 from mayfly.cli.settings import AccessRulesTable, IntakeKind, Settings
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
@@ -27,13 +28,15 @@ from mayfly.engine.reconciler import Reconciler
 from mayfly.engine.reflections import Reflections
 from mayfly.engine.retries import Retries
 from mayfly.engine.reviews import Reviews
+from mayfly.engine.scaler import Scaler, lanes
 from mayfly.engine.sweeps import Sweeps
+from mayfly.engine.tickets import Tickets
 from mayfly.engine.versions import Versions
 from mayfly.github.app import open_github
 from mayfly.github.secrets import Secret
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
-from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger
+from mayfly.ports import AccessRules, Bus, Clock, GitHub, Launcher, Ledger
 from mayfly.store.declared import DeclaredAccessRules
 from mayfly.telemetry import Telemetry
 from mayfly.web.app import Front, build
@@ -60,6 +63,7 @@ class Stages(NamedTuple):
     explanations: Explanations
     retries: Retries
     reviews: Reviews
+    scaler: Scaler
 
 
 def connected(
@@ -76,11 +80,13 @@ def connected(
     telemetry: Telemetry,
     news: News,
     pull: bool,
+    launchers: Mapping[str, Launcher] | None = None,
 ) -> Stages:
     """The stages over any backends; nothing of them runs yet."""
     admission = Admission(pools, convention, access)
     doorbells = Doorbells(bus, pools, telemetry)
-    aftermath = Aftermath(doorbells, news, telemetry, clock)
+    scaler = Scaler(lanes(pools, launchers or {}, ledger.launches, news, telemetry, deadlines))
+    aftermath = Aftermath(doorbells, news, telemetry, clock, scaler.wake)
     intake = Intake(ledger, admission, aftermath, clock)
     claims = Claims(
         pools=pools,
@@ -130,6 +136,7 @@ def connected(
         deadlines=deadlines,
         clock=clock,
         duties=(log, sweeps, orphans, versions, PendingChecks(ledger, intake.decide_again)),
+        lanes={lane.name: lane for lane in scaler.lanes},
     )
     return Stages(
         admission,
@@ -144,6 +151,7 @@ def connected(
             partial(intake.review, pause=REVIEW_PAUSE),
             timedelta(seconds=deadlines.turn_seconds),
         ),
+        scaler,
     )
 
 
@@ -179,6 +187,9 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
         telemetry.budget_read_by(github.least_share)
         kept = await kept_apart(file.access_rules, settings.access_key, clock, stack)
         access = DeclaredAccessRules(settings.rules, kept or stored)
+        launchers = await stack.enter_async_context(
+            open_launchers(file.launchers, pools, file.server.url, clock)
+        )
         stages = connected(
             pools=pools,
             convention=file.labels.convention,
@@ -192,6 +203,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             telemetry=telemetry,
             news=news,
             pull=pull,
+            launchers=launchers,
         )
         plane = ControlPlane(
             pools=pools,
@@ -207,6 +219,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             retries=stages.retries,
             offers=Offers(ledger, github, clock),
             news=news,
+            tickets=Tickets(ledger.launches, news, telemetry),
             runner_prefix=file.runner_prefix,
         )
         app = build(
@@ -218,6 +231,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             consumes=consumes,
         )
         await stack.enter_async_context(stages.doorbells.open())
+        await stack.enter_async_context(stages.scaler.open())
         await stack.enter_async_context(stages.reconciler.open())
         await stack.enter_async_context(stages.reviews.open())
         if consumes:

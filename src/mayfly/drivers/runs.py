@@ -20,8 +20,7 @@ from mayfly.drivers.jitconfig import PLACEHOLDER, JitDelivery
 from mayfly.drivers.kept import Kept, Order, User, end_predecessor
 from mayfly.drivers.stock import Stock
 from mayfly.model.errors import InvalidSettings, Permanent
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
 from mayfly.releases import cache
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from mayfly.engine.news import News
 from mayfly.engine.offers import Offers
 from mayfly.engine.reflecting import EdgeIntake
 from mayfly.engine.retries import Retries
+from mayfly.engine.tickets import Tickets
 from mayfly.model.pools import Pool
 from mayfly.ports import AccessRules, Clock, GitHub, Ledger, OperableBus
 
@@ -30,6 +31,7 @@ class ControlPlane(NamedTuple):
     retries: Retries
     offers: Offers
     news: News
+    tickets: Tickets
     runner_prefix: str = "mayfly"
 
 

@@ -9,8 +9,8 @@ import structlog
 
 from mayfly.model.errors import Permanent, Transient
 from mayfly.model.jobs import WorkflowJobEvent
-from mayfly.model.requests import EVENTS, ReflectedEvent
-from mayfly.ports import Bus, Lease
+from mayfly.model.requests import EVENTS, Lease, ReflectedEvent
+from mayfly.ports import Bus
 from mayfly.telemetry import Telemetry
 
 AT_ONCE = 8

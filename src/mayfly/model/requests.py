@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -47,6 +47,13 @@ class ReflectedEvent(msgspec.Struct, frozen=True, kw_only=True, tag="workflow_jo
 
 
 Message = RunnerRequest | ReflectedEvent
+
+
+class Lease(NamedTuple):
+    """A message held by one consumer until it is completed, abandoned or its time is over."""
+
+    id: str
+    message: Message
 
 
 class Waiting(msgspec.Struct, frozen=True):

@@ -17,10 +17,12 @@ from mayfly.web import (
     bus_api,
     executor_api,
     executors_api,
+    launches_api,
     openapi,
     operator_api,
     probes,
     problems,
+    tickets_api,
 )
 from mayfly.web.callers import admitting
 from mayfly.web.injected import provided
@@ -78,11 +80,13 @@ def build(
             probes.healthz,
             probes.healthz_head,
             probes.routes(admitting(known, Role.METRICS, Role.OPERATOR)),
-            executor_api.routes(admitting(known, Role.EXECUTOR)),
+            executor_api.routes(admitting(known, Role.EXECUTOR, tickets=plane.tickets)),
+            tickets_api.routes(),
             operator_api.routes(admitting(known, Role.OPERATOR)),
             access_api.routes(admitting(known, Role.OPERATOR)),
             bus_api.routes(admitting(known, Role.OPERATOR)),
             executors_api.routes(admitting(known, Role.OPERATOR)),
+            launches_api.routes(admitting(known, Role.OPERATOR)),
         ],
         dependencies=provided(plane, telemetry, waits, longest_wait),
         exception_handlers=problems.handlers(plane.clock),

@@ -16,8 +16,17 @@ from mayfly.bus.rabbitmq.names import renamed
 from mayfly.bus.rabbitmq.polls import GONE, Poll, handed_back
 from mayfly.bus.rabbitmq.wire import copied, outgoing, published_at
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent
-from mayfly.model.requests import KEPT_FOR, LEASE_TIME, Dead, Message, Waiting, decoded, sized
-from mayfly.ports import Clock, Lease, OperableBus
+from mayfly.model.requests import (
+    KEPT_FOR,
+    LEASE_TIME,
+    Dead,
+    Lease,
+    Message,
+    Waiting,
+    decoded,
+    sized,
+)
+from mayfly.ports import Clock, OperableBus
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for leases whose time is over."""

@@ -15,8 +15,8 @@ from mayfly.drivers.container.engines import End, Engine
 from mayfly.drivers.container.settings import Settings, check, socket_of
 from mayfly.drivers.guard import Guard, Started
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
+from mayfly.ports import Driver
 
 log = logging.getLogger(__name__)
 
