@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +12,7 @@ import pytest
 from mayfly.model.errors import MayflyError
 from mayfly.model.protocol import Outcome
 from mayfly.ports import Driver
-from tests.fakes.driven import DRIVERS, executor, machine, opened
+from tests.fakes.driven import DRIVERS, executor, installed, machine, opened
 from tests.fakes.runner_programs import (
     ALLOWED,
     REFUSED,
@@ -27,12 +26,12 @@ from tests.fakes.runner_programs import (
     stage,
     until,
 )
-from tests.servers.absent import absent
 
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 
 SEEN_BY_THE_NEXT = {
     "command": set(),
+    "container": set(),
     "process": {"/tmp", "/dev/shm", "network"},
     "sandbox": set(),
 }
@@ -50,8 +49,7 @@ def driver_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name == "command" and "guarded" in request.keywords:
         pytest.skip("a board has no way to the job-start guard; the heartbeat stops a refused job")
-    if name != "process" and shutil.which("bwrap") is None:
-        absent("bubblewrap is not installed; tests/servers/install does it")
+    installed(name)
     return name
 
 

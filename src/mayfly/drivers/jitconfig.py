@@ -21,6 +21,8 @@ from mayfly.model.errors import Permanent
 FILES = (".runner", ".credentials", ".credentials_rsaparams")
 PLACEHOLDER = "{jitconfig}"
 VARIABLE = "ACTIONS_RUNNER_INPUT_JITCONFIG"
+PASSED = ".jitconfig"
+"""The name of the file that is passed."""
 _KEY = ".credentials_rsaparams"
 _LARGEST = 60 * 1024  # less than a pipe holds, so that writing it never waits for the runner
 _FILE_SECONDS = 10.0
@@ -68,9 +70,14 @@ def write_files(jit_config: str, place: Path, account: Account) -> None:
 
 
 @contextmanager
-def passing_file(jit_config: str, place: Path, account: Account) -> Iterator[Path]:
-    """A file with the JIT config for one reader; it is removed as soon as it was opened."""
-    name = ".jitconfig"
+def passing_file(
+    jit_config: str, place: Path, account: Account, seconds: float = _FILE_SECONDS
+) -> Iterator[Path]:
+    """A file with the JIT config for one reader; it is removed as soon as it was opened.
+
+    After `seconds` it is removed unread.
+    """
+    name = PASSED
     _create(place, name, jit_config.encode(), 0o400, account)
     path = place / name
     loop = asyncio.get_running_loop()
@@ -80,7 +87,7 @@ def passing_file(jit_config: str, place: Path, account: Account) -> Iterator[Pat
         stack.callback(os.close, watch)
         loop.add_reader(watch, lambda: path.unlink(missing_ok=True))
         stack.callback(loop.remove_reader, watch)
-        late = loop.call_later(_FILE_SECONDS, lambda: path.unlink(missing_ok=True))
+        late = loop.call_later(seconds, lambda: path.unlink(missing_ok=True))
         stack.callback(late.cancel)
         yield path
 

@@ -6,7 +6,7 @@ Such a driver is a recipe: where a runner is placed, and what its keeper is orde
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ from mayfly.drivers import guard, jitconfig, workplaces
 from mayfly.drivers.accounts import Account
 from mayfly.drivers.guard import Guard, Started
 from mayfly.drivers.jitconfig import PLACEHOLDER, JitDelivery
-from mayfly.drivers.kept import Kept, Order, Report, User, end_predecessor
+from mayfly.drivers.kept import Kept, Order, User, end_predecessor
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.protocol import Granted, Outcome
 from mayfly.ports import Finished
@@ -92,7 +92,7 @@ class KeeperDriver:
     async def prepare(self, claim: Granted) -> None:
         """A fresh directory, a guard that listens and a keeper that waits for its order."""
         await self._emptied()
-        with _as_permanent(f"cannot prepare {self._home}"):
+        with as_permanent(f"cannot prepare {self._home}"):
             self._kept, self._spare = await self.stand_by(), None
             self._kept.record(self._record)
             self._place = await self._recipe.placed(self._home)
@@ -105,18 +105,25 @@ class KeeperDriver:
         if kept is None or place is None:
             raise Permanent("the driver was not prepared for this runner")
         with ExitStack() as stack:
-            with _as_permanent(f"cannot place the JIT config in {place}"):
+            with as_permanent(f"cannot place the JIT config in {place}"):
                 hook = self._guard.hook if self._guard else None
                 config = jitconfig.checked(jit_config)
                 kept.order(self._recipe.order(place, config, hook, stack))
             log.info("runner.ordered runner=%s", name)
-            stack.enter_context(self._stopping_the_refused(kept))
+            stack.enter_context(
+                stopping_the_refused(self._guard, self._settings.refused_seconds, kept.hang_up)
+            )
             try:
                 report = await kept.ended()
             finally:
                 await kept.stop()
         output = [] if report and report.exit_code == 0 else kept.output()
-        return self._finished(report, jitconfig.withheld(output, jit_config))
+        output = jitconfig.withheld(output, jit_config)
+        if report is not None and report.refused is not None:
+            return Finished(Outcome.FAILED, None, report.refused)
+        how = None if report else "vanished with its keeper"
+        code = report.exit_code if report else None
+        return finished(self._guard, code, self._settings.command[0], output, how)
 
     async def cleanup(self) -> None:
         """Nothing is left, and a keeper waits for the next claim."""
@@ -165,35 +172,35 @@ class KeeperDriver:
         await end_predecessor(self._record, self._settings.grace_seconds)
         return False
 
-    @contextlib.contextmanager
-    def _stopping_the_refused(self, kept: Kept) -> Iterator[None]:
-        """A runner fails a refused job and ends by itself; one that lingers is stopped."""
-        loop = asyncio.get_running_loop()
-        waiting: list[asyncio.TimerHandle] = []
-        if self._guard is not None:
-            self._guard.on_refusal = lambda: waiting.append(
-                loop.call_later(self._settings.refused_seconds, kept.hang_up)
-            )
-        try:
-            yield
-        finally:
-            for timer in waiting:
-                timer.cancel()
 
-    def _finished(self, report: Report | None, output: list[str]) -> Finished:
-        """What the end means; an exit code is no evidence once a job has begun."""
-        began = self._guard.question if self._guard else None
-        code = report.exit_code if report else None
-        if report is not None and report.refused is not None:
-            return Finished(Outcome.FAILED, None, report.refused)
-        if self._guard is not None and self._guard.refusal is not None:
-            return Finished(Outcome.DONE, code, f"a job was refused: {self._guard.refusal}")
-        if began is not None:
-            return Finished(Outcome.DONE, code, f"ran a job of {began.repository}")
-        if code == 0:
-            return Finished(Outcome.DONE, code, "")
-        what = "vanished with its keeper" if code is None else f"ended with exit code {code}"
-        return Finished(Outcome.FAILED, code, _detail(self._settings.command[0], what, output))
+@contextlib.contextmanager
+def stopping_the_refused(
+    asked: Guard | None, seconds: float, stop: Callable[[], object]
+) -> Iterator[None]:
+    """A runner fails a refused job and ends by itself; one that lingers is stopped."""
+    loop = asyncio.get_running_loop()
+    waiting: list[asyncio.TimerHandle] = []
+    if asked is not None:
+        asked.on_refusal = lambda: waiting.append(loop.call_later(seconds, stop))
+    try:
+        yield
+    finally:
+        for timer in waiting:
+            timer.cancel()
+
+
+def finished(
+    asked: Guard | None, code: int | None, program: str, output: list[str], how: str | None = None
+) -> Finished:
+    """What the end means; an exit code is no evidence once a job has begun."""
+    if asked is not None and asked.refusal is not None:
+        return Finished(Outcome.DONE, code, f"a job was refused: {asked.refusal}")
+    if asked is not None and asked.question is not None:
+        return Finished(Outcome.DONE, code, f"ran a job of {asked.question.repository}")
+    if code == 0:
+        return Finished(Outcome.DONE, code, "")
+    what = how or f"ended with exit code {code}"
+    return Finished(Outcome.FAILED, code, _detail(program, what, output))
 
 
 def check(settings: RunnerSettings) -> None:
@@ -236,7 +243,7 @@ def user(account: Account) -> User | None:
 
 
 @contextlib.contextmanager
-def _as_permanent(what: str) -> Iterator[None]:
+def as_permanent(what: str) -> Iterator[None]:
     """A full disk or a read-only one: a person has to act."""
     try:
         yield

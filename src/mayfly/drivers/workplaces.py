@@ -27,6 +27,13 @@ async def fresh(home: Path, account: Account, template: Path | None) -> Path:
     return place
 
 
+def passage(home: Path) -> Path:
+    """A new directory of ours, in which anybody may open what he knows by name and may read."""
+    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+    place.chmod(0o711)
+    return place
+
+
 def left(home: Path) -> list[Path]:
     """Directories of this and of earlier claims."""
     return sorted(home.glob(f"{_PREFIX}*"))
