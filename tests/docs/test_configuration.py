@@ -2,6 +2,7 @@
 
 from enum import Enum
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -77,5 +78,7 @@ def _written(field: msgspec.structs.FieldInfo) -> str:
             return f'`"{value.value}"`'
         case tuple():
             return f"`{list(value)}`"
+        case Path():
+            return f'`"{value}"`'
         case _:
             return f"`{msgspec.json.encode(value).decode()}`"
