@@ -5,9 +5,9 @@ import os
 import pwd
 import shutil
 import signal
-from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from datetime import timedelta
+from typing import cast
 
 from mayfly.launchers.errands import withheld
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
@@ -43,54 +43,94 @@ class Program:
     async def __call__(self, order: bytes, key: str, ticket: Ticket | None = None) -> bytes:
         """Transient for TRY_AGAIN or a time-out, Permanent for any other exit code but 0."""
         del key
-        process, code = await self._spawned(), None
+        talk = await self._talked(order)
+        if talk.answer.cut:
+            raise Permanent(f"{self._command[0]} answered with more than {self._largest} bytes")
+        if talk.exit_code == 0:
+            return bytes(talk.answer.kept)
+        kind = Transient if talk.exit_code == TRY_AGAIN else Permanent
+        said = withheld(talk.said.kept.decode(errors="replace"), ticket)
+        raise kind(f"{self._command[0]}: {said or f'exit code {talk.exit_code}, and no word why'}")
+
+    async def _talked(self, order: bytes) -> "_Talk":
+        """To its end. Transient when that takes too long; then its whole process group is dead."""
+        talk, transport = await self._begun()
         try:
             async with asyncio.timeout(self._patience.total_seconds()):
-                answer, said = await self._talk(process, order)
-                code = await process.wait()
+                talk.tell(order)
+                await talk.over.wait()
         except TimeoutError:
             raise Transient(
                 f"{self._command[0]} was killed: after {self._patience.total_seconds():g} s it, or "
                 "what it had started, still had its output open"
             ) from None
         finally:
-            if code is None:
-                await _killed(process)
-        if code == 0:
-            return answer
-        kind = Transient if code == TRY_AGAIN else Permanent
-        words = (
-            withheld(said.decode(errors="replace"), ticket) or f"exit code {code}, and no word why"
-        )
-        raise kind(f"{self._command[0]}: {words}")
+            if not talk.over.is_set():
+                with suppress(ProcessLookupError):
+                    os.killpg(transport.get_pid(), signal.SIGKILL)
+            transport.close()  # whoever has left the group may still hold the other ends
+            await talk.over.wait()
+        return talk
 
-    async def _spawned(self) -> Process:
+    async def _begun(self) -> tuple["_Talk", asyncio.SubprocessTransport]:
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.create_subprocess_exec(
+            transport, talk = await loop.subprocess_exec(
+                lambda: _Talk(self._largest),
                 *self._command,
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
                 env=self._environment,
                 cwd="/",
                 start_new_session=True,
             )
         except OSError as error:
             raise Permanent(f"{self._command[0]} cannot be run: {error.strerror}") from error
+        return talk, transport
 
-    async def _talk(self, process: Process, order: bytes) -> tuple[bytes, bytes]:
-        given, out, err = process.stdin, process.stdout, process.stderr
-        if given is None or out is None or err is None:
-            raise RuntimeError("asyncio gave a program no pipes")
-        reading = asyncio.gather(_read(out, self._largest), _read(err, _LARGEST_SENTENCE))
-        with suppress(ConnectionError):  # it need not read what it does not want to know
+
+class _Kept:
+    """The first bytes of an output; the rest is read, so that nobody waits for us."""
+
+    def __init__(self, largest: int) -> None:
+        self.kept = bytearray()
+        self.cut = False
+        self._largest = largest
+
+    def take(self, piece: bytes) -> None:
+        room = self._largest - len(self.kept)
+        self.kept += piece[:room]
+        self.cut = self.cut or len(piece) > room
+
+
+class _Talk(asyncio.SubprocessProtocol):
+    """One order, and what came back; over once it has ended and nobody holds its outputs open."""
+
+    def __init__(self, largest: int) -> None:
+        self.answer = _Kept(largest)
+        self.said = _Kept(_LARGEST_SENTENCE)
+        self.exit_code: int | None = None
+        self.over = asyncio.Event()
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    def tell(self, order: bytes) -> None:
+        """It need not read what it does not want to know."""
+        pipe = self._transport.get_pipe_transport(0) if self._transport else None
+        if pipe is not None:
+            given = cast("asyncio.WriteTransport", pipe)
             given.write(order)
-            await given.drain()
-        given.close()
-        (answer, whole), (said, _) = await reading
-        if not whole:
-            raise Permanent(f"{self._command[0]} answered with more than {self._largest} bytes")
-        return answer, said
+            given.close()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        (self.answer if fd == 1 else self.said).take(data)
+
+    def process_exited(self) -> None:
+        self.exit_code = self._transport.get_returncode() if self._transport else None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.over.set()
 
 
 def check(command: tuple[str, ...]) -> None:
@@ -99,21 +139,3 @@ def check(command: tuple[str, ...]) -> None:
         raise InvalidSettings(
             f"there is no program {command[0]!r} that we may run; give its whole path in command"
         )
-
-
-async def _read(stream: asyncio.StreamReader, largest: int) -> tuple[bytes, bool]:
-    """Its first bytes, and whether these are all; the rest is read, so that nobody waits for us."""
-    kept = bytearray()
-    whole = True
-    while piece := await stream.read(65_536):
-        room = largest - len(kept)
-        kept += piece[:room]
-        whole = whole and len(piece) <= room
-    return bytes(kept), whole
-
-
-async def _killed(process: Process) -> None:
-    """The program has ended, and whatever of its process group still holds on to it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
