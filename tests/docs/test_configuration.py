@@ -3,6 +3,7 @@
 import json
 from enum import Enum
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -88,5 +89,7 @@ def _written(field: msgspec.structs.FieldInfo) -> str:
             return f'`"{value.value}"`'
         case tuple():
             return f"`{json.dumps(value)}`"
+        case Path():
+            return f'`"{value}"`'
         case _:
             return f"`{msgspec.json.encode(value).decode()}`"
