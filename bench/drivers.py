@@ -7,19 +7,23 @@ import statistics
 import time
 from contextlib import AsyncExitStack, ExitStack
 
-from mayfly.drivers import container, process, sandbox
+from mayfly.drivers import command, container, process, sandbox
 from mayfly.ports import Driver
 from tests.fakes.runner_programs import ALLOWED, Admission, Stage, claim, jit_config, stage
 from tests.servers import podman
 
 ROUNDS = 20
+NOTHING = ("/bin/true",)
 LONGEST_SECONDS = 60.0
 """For one round; a driver that hangs ends the measurement and not the day."""
 SAYS_WHEN = ("/bin/sh", "-c", "date +%s%N >$TRACES/at")
 
 
 def measure() -> None:
-    """Medians of 20 interleaved rounds, each with a guard; limits where we may set them."""
+    """Medians of 20 interleaved rounds, each with a guard where it can be; limits where we may.
+
+    The board of `command` is this machine, and its `prepare` does nothing.
+    """
     with ExitStack() as stack:
         medians = asyncio.run(_medians(_engine(stack)))
     print(f"from a claim to its runner's process, median of {ROUNDS}")
@@ -45,7 +49,7 @@ async def _medians(engine: podman.Podman | None) -> dict[str, float]:
     async with AsyncExitStack() as stack:
         drivers = {
             name: await _opened(name, engine, stack)
-            for name in ("process", "sandbox", "container")
+            for name in ("process", "command", "sandbox", "container")
             if engine or name != "container"
         }
         found: dict[str, list[float]] = {name: [] for name in drivers}
@@ -75,6 +79,14 @@ async def _opened(
             limits_required=os.geteuid() == 0,
         )
         opening = sandbox.open_driver(walled, place.home, admission)
+    elif name == "command":
+        board = command.Settings(
+            prepare=NOTHING,
+            remote=("env", f"TRACES={place.traces}"),
+            run=SAYS_WHEN,
+            power_off=NOTHING,
+        )
+        opening = command.open_driver(board, place.home, admission)
     else:
         shipped = container.Settings(
             image=podman.IMAGE,

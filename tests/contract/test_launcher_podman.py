@@ -84,8 +84,8 @@ async def test_an_executor_has_its_limits_and_no_inspection_shows_its_ticket(
 async def test_a_start_that_was_cut_off_before_the_ticket_goes_on(engine: Podman):
     labels = (f"--label=mayfly.launch={launch().id}", "--label=mayfly.pool=linux")
     limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--network=none")
-    shown = 'cat "/run/mayfly-ticket"; sleep 600'
-    command = (*labels, *limits, engines.IMAGE, "sh", "-c", shown)
+    speaks = 'cat "/run/mayfly-ticket"; sleep 600'
+    command = (*labels, *limits, engines.IMAGE, "sh", "-c", speaks)
     await asyncio.to_thread(engine.engine.told, "create", "--name", NAME, *command)
     async with engine.opened() as launcher:
         await listed(launcher, LaunchState.STARTING)

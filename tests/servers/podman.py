@@ -50,6 +50,7 @@ class Podman:
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 ["sh", "-c", _GUARD, "guard", *self._command()],
+                cwd=self.folder,  # conmon leaves a file `oom` where it was begun
                 env=self._environment(),
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -73,6 +74,7 @@ class Podman:
         """What the command line says."""
         done = subprocess.run(
             [*self._command(), *arguments],
+            cwd=self.folder,
             env=self._environment(),
             check=True,
             capture_output=True,

@@ -6,21 +6,22 @@ Such a driver is a recipe: where a runner is placed, and what its keeper is orde
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from mayfly.drivers import guard, jitconfig, workplaces
+from mayfly.drivers import exitcodes, guard, jitconfig, workplaces
 from mayfly.drivers.accounts import Account
 from mayfly.drivers.guard import Guard, Started
 from mayfly.drivers.jitconfig import PLACEHOLDER, JitDelivery
 from mayfly.drivers.kept import Kept, Order, User, end_predecessor
+from mayfly.drivers.stock import Stock
 from mayfly.model.errors import InvalidSettings, Permanent
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
+from mayfly.releases import cache
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,18 @@ _LONGEST_DETAIL = 2000
 class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every such driver has to be told of its runner; a driver's own settings follow."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ("bin/Runner.Listener", "run")
     """The runner's program and arguments; a relative path is looked up in the fresh directory.
-    For GitHub's runner: `bin/Runner.Listener run`, because `run.sh` hides exit codes."""
+    GitHub's own, and not its `run.sh`, which hides exit codes."""
     jit: JitDelivery = JitDelivery.FILES
     """How it gets its JIT config; files is what GitHub's runner writes itself."""
     template: Path | None = None
     """A directory whose content each fresh directory has: the unpacked runner."""
+    release: str | None = None
+    """Instead of a template: a release `mayfly runner install` has put here, `newest` or a
+    version. `newest` is kept current by the executor itself."""
+    cache: Path | None = None
+    """Where releases are installed; unset: `runners` in the state directory."""
     run_as: str | None = None
     """The user; `{slot}` in it is the executor's slot. Default as root: mayfly-runner-SLOT,
     mayfly-runner or nobody, the first that exists. Otherwise the executor's own."""
@@ -54,8 +60,11 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class Recipe(Protocol):
     """What tells one such driver from another."""
 
-    async def placed(self, home: Path) -> Path:
-        """A fresh directory in `home`, and whatever else the runner will need."""
+    async def placed(self, home: Path, stock: Stock | None) -> Path:
+        """A fresh directory in `home`, and whatever else the runner will need.
+
+        With a `stock`, the runner is a copy taken from it.
+        """
 
     def order(self, place: Path, jit_config: str, hook: Path | None, stack: ExitStack) -> Order:
         """The keeper's order; `stack` ends with the runner. `hook` is the guard's script."""
@@ -88,16 +97,22 @@ class KeeperDriver:
         self._kept: Kept | None = None
         self._guard: Guard | None = None
         self._place: Path | None = None
+        self._stock: Stock | None = None
+        if settings.release is not None and settings.cache is not None:
+            self._stock = Stock(home, account, settings.cache, settings.release)
 
     async def prepare(self, claim: Granted) -> None:
-        """A fresh directory, a guard that listens and a keeper that waits for its order."""
+        """A fresh directory, a job-start hook and a keeper that waits for its order."""
         await self._emptied()
         with as_permanent(f"cannot prepare {self._home}"):
             self._kept, self._spare = await self.stand_by(), None
             self._kept.record(self._record)
-            self._place = await self._recipe.placed(self._home)
-            if claim.guard:
-                self._guard = Guard.opened(self._home, self._started, self._settings.guard_seconds)
+            self._place = await self._recipe.placed(self._home, self._stock)
+            # A hook of the operator's own is not taken away for what only tells.
+            if claim.guard or guard.VARIABLE not in self._settings.environment:
+                self._guard = Guard.opened(
+                    self._home, self._started, self._settings.guard_seconds, asks=claim.guard
+                )
 
     async def run(self, name: str, jit_config: str) -> Finished:
         """One runner, to the end of its last process."""
@@ -123,7 +138,7 @@ class KeeperDriver:
             return Finished(Outcome.FAILED, None, report.refused)
         how = None if report else "vanished with its keeper"
         code = report.exit_code if report else None
-        return finished(self._guard, code, self._settings.command[0], output, how)
+        return finished(self._guard, code, self._settings.command, output, how)
 
     async def cleanup(self) -> None:
         """Nothing is left, and a keeper waits for the next claim."""
@@ -133,12 +148,16 @@ class KeeperDriver:
     async def close(self) -> None:
         """Nothing is left."""
         await self._emptied()
+        if self._stock is not None:
+            await self._stock.close()
         if self._spare is not None:
             await self._spare.stop()
             self._spare = None
 
     async def stand_by(self) -> Kept:
-        """A keeper, before it is needed: the start of an interpreter would delay a job."""
+        """A keeper and a copy of the runner, before they are needed: either would delay a job."""
+        if self._stock is not None:
+            self._stock.refill()
         if self._spare is not None and not self._spare.waiting:
             await self._spare.stop()
             self._spare = None
@@ -158,7 +177,8 @@ class KeeperDriver:
                 if strays := workplaces.kill_strays(place, self._account):
                     log.warning("processes.killed count=%d directory=%s", strays, place)
         await self._recipe.released()
-        for directory in [*places, *guard.left(self._home)]:
+        unused = self._stock.strays() if self._stock else workplaces.copies(self._home)
+        for directory in [*places, *unused, *guard.left(self._home)]:
             await workplaces.remove(directory)
         self._record.unlink(missing_ok=True)
 
@@ -190,7 +210,11 @@ def stopping_the_refused(
 
 
 def finished(
-    asked: Guard | None, code: int | None, program: str, output: list[str], how: str | None = None
+    asked: Guard | None,
+    code: int | None,
+    command: Sequence[str],
+    output: list[str],
+    how: str | None = None,
 ) -> Finished:
     """What the end means; an exit code is no evidence once a job has begun."""
     if asked is not None and asked.refusal is not None:
@@ -199,8 +223,9 @@ def finished(
         return Finished(Outcome.DONE, code, f"ran a job of {asked.question.repository}")
     if code == 0:
         return Finished(Outcome.DONE, code, "")
-    what = how or f"ended with exit code {code}"
-    return Finished(Outcome.FAILED, code, _detail(program, what, output))
+    if how is None:
+        how = "vanished" if code is None else exitcodes.ended(command, code)
+    return Finished(Outcome.FAILED, code, _detail(command[0], how, output))
 
 
 def check(settings: RunnerSettings) -> None:
@@ -217,8 +242,18 @@ def check(settings: RunnerSettings) -> None:
         raise InvalidSettings(
             f"template {settings.template} is not a directory; unpack the runner there"
         )
+    if settings.release is not None:
+        _check_release(settings, settings.release)
     if settings.grace_seconds <= 0:
         raise InvalidSettings(f"grace_seconds is {settings.grace_seconds}; it must be positive")
+
+
+def _check_release(settings: RunnerSettings, release: str) -> None:
+    if settings.template is not None:
+        raise InvalidSettings("template and release are both given; remove one of them")
+    if settings.cache is None:
+        raise InvalidSettings("release is given without a cache; say where releases are installed")
+    cache.chosen(settings.cache, release)
 
 
 def environment(
@@ -232,6 +267,8 @@ def environment(
         "TMPDIR": str(temporary),
         "USER": account.name,
     }
+    if exitcodes.is_githubs(settings.command):
+        own |= exitcodes.ENVIRONMENT
     return own | settings.environment | ({guard.VARIABLE: str(hook)} if hook else {})
 
 

@@ -16,18 +16,20 @@ from mayfly.model.protocol import AttendOrder, ClaimOrder, Order, Outcome
 from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration, RunKey, Sighting
-from mayfly.ports import Clock
+from mayfly.ports import Clock, Launches
 from mayfly.store import (
     attendance,
     blame,
     checking,
     claiming,
     counting,
+    launching,
     proofs,
     recording,
     repairs,
     retention,
 )
+from mayfly.store.launches import TransactionalLaunches
 from mayfly.store.tables import Tables, Transactions
 from mayfly.store.turns import Turn
 
@@ -42,6 +44,7 @@ class TransactionalLedger:
         self._clock = clock
         self._deadlines = deadlines
         self._instances: set[str] = set()
+        self.launches: Launches = TransactionalLaunches(transactions, clock, deadlines)
 
     async def record(self, jobs: Sequence[WorkflowJob]) -> Changes:
         return await self._turn(lambda turn: recording.record(turn, jobs))
@@ -82,6 +85,13 @@ class TransactionalLedger:
         if not await self._transactions.write(step):
             raise StaleClaim(f"claim {claim} has moved on since generation {generation}")
 
+    async def entrusted(self, claim: ClaimId, generation: int) -> None:
+        def step(tables: Tables) -> bool:
+            return claiming.entrusted(Turn(tables, self._deadlines), claim, generation)
+
+        if not await self._transactions.write(step):
+            raise StaleClaim(f"claim {claim} has moved on since generation {generation}")
+
     async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
         return await self._turn(lambda turn: claiming.delayed(turn, claim, sentence))
 
@@ -95,10 +105,14 @@ class TransactionalLedger:
 
         return await self._transactions.write(step)
 
-    async def finish(self, claim: ClaimId, boot: str, outcome: Outcome, detail: str) -> Changes:
-        return await self._turn(
-            lambda turn: claiming.finish(turn, _own(turn.tables, claim, boot), outcome, detail)
-        )
+    async def finish(
+        self, claim: ClaimId, boot: str, outcome: Outcome, detail: str, *, token_spent: bool = False
+    ) -> Changes:
+        def act(turn: Turn) -> None:
+            own = _own(turn.tables, claim, boot)
+            claiming.finish(turn, own, outcome, detail, token_spent=token_spent)
+
+        return await self._turn(act)
 
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         return await self._turn(
@@ -107,9 +121,16 @@ class TransactionalLedger:
 
     async def attend(self, pool: str, order: AttendOrder) -> Executor:
         now = self._clock.now()
-        return await self._transactions.write(
-            lambda tables: attendance.attend(Turn(tables, self._deadlines), pool, order, now)
-        )
+
+        def step(tables: Tables) -> Executor:
+            turn = Turn(tables, self._deadlines)
+            heard = attendance.attend(turn, pool, order, now)
+            told = launching.attended(turn, heard, order)
+            if told is not heard:
+                tables.executors.put(told)
+            return told
+
+        return await self._transactions.write(step)
 
     async def command(self, told: Command, choice: Choice, reason: str) -> list[Standing]:
         return await self._transactions.write(

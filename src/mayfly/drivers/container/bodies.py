@@ -5,7 +5,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from mayfly.drivers import exitcodes
 from mayfly.drivers.container.settings import Settings
+from mayfly.drivers.guard import VARIABLE
 from mayfly.drivers.jitconfig import PLACEHOLDER
 
 LABEL = "mayfly.slot"
@@ -33,9 +35,12 @@ def body(
     """A container that is to be created; `config` is a name in `passing`, `seccomp` as the engine
     wants it."""
     command = [part.replace(PLACEHOLDER, f"{_PASSED}/{config}") for part in settings.command]
-    environment = {"HOME": settings.directory, "TMPDIR": "/tmp"} | settings.environment  # noqa: S108 - in the container, where nobody else is
+    environment = {"HOME": settings.directory, "TMPDIR": "/tmp"}  # noqa: S108 - in the container, where nobody else is
+    if exitcodes.is_githubs(settings.command):
+        environment |= exitcodes.ENVIRONMENT
+    environment |= settings.environment
     if guard is not None:
-        environment["ACTIONS_RUNNER_HOOK_JOB_STARTED"] = str(guard)
+        environment[VARIABLE] = str(guard)
     return {
         "Image": image,
         "Entrypoint": [],
