@@ -1,6 +1,7 @@
 """`make bench`, or `python -m bench webhooks latency starts drivers`."""
 
 import argparse
+import faulthandler
 
 from bench import drivers, latency, machines, starts, webhooks
 
@@ -10,6 +11,9 @@ PARTS = {
     "starts": starts.measure,
     "drivers": drivers.measure,
 }
+
+LONGEST_SECONDS = 1200
+"""For one part; the longest takes a few minutes."""
 
 
 def main() -> None:
@@ -21,7 +25,10 @@ def main() -> None:
         parser.error(f"no part is called {unknown[0]}; there are {', '.join(PARTS)}")
     print(machines.named())
     for name in names or PARTS:
+        # A part that hangs says where, instead of waiting for somebody to notice.
+        faulthandler.dump_traceback_later(LONGEST_SECONDS, exit=True)
         PARTS[name]()
+        faulthandler.cancel_dump_traceback_later()
 
 
 main()

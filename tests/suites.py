@@ -9,7 +9,7 @@ SUITES = {"bus": "bus", "ledger": "ledger", "access_rules": "access rules", "dri
 BACKENDS = (
     *("memory", "sql", "sqlite", "postgres", "cosmos"),
     *("rabbitmq", "servicebus", "remote"),
-    *("process", "sandbox", "command"),
+    *("process", "sandbox", "container", "command"),
 )
 NOT_APPLICABLE = "not applicable"
 """How the reason of a test begins that makes no sense for its backend."""

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Protocol, runtime_checkable
 
 from mayfly.model.access import AccessRule, Scope
 from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
@@ -21,16 +21,25 @@ from mayfly.model.launches import (
     TicketRefused,
 )
 from mayfly.model.pools import Pool
-from mayfly.model.protocol import AttendOrder, ClaimOrder, Granted, Order, Outcome
-from mayfly.model.releases import Release, Version
+from mayfly.model.protocol import (
+    AttendOrder,
+    ClaimOrder,
+    Entrusted,
+    Finished,
+    Granted,
+    Order,
+    Outcome,
+)
+from mayfly.model.releases import Offer, Release, Version
 from mayfly.model.repositories import Repository, Runs
-from mayfly.model.requests import Dead, Message, Waiting
+from mayfly.model.requests import Dead, Lease, Message, Waiting
 from mayfly.model.runners import (
     Claim,
     ClaimId,
     GitHubRunner,
     Minted,
     Registration,
+    RegistrationToken,
     RunKey,
     Sighting,
 )
@@ -42,13 +51,6 @@ class Clock(Protocol):
 
     def new_id(self) -> str:
         """A fresh id that sorts by time, in lower case."""
-
-
-class Lease(NamedTuple):
-    """A message held by one consumer until it is completed, abandoned or its time is over."""
-
-    id: str
-    message: Message
 
 
 class Bus(Protocol):
@@ -64,11 +66,8 @@ class Bus(Protocol):
         published), or when nothing receives the subject. Transient: some may be published."""
 
     async def lease(self, subject: str, wait: timedelta) -> Lease | None:
-        """One message for `subject`, or None after `wait`. No other consumer gets it meanwhile.
-
-        It comes back when LEASE_TIME is over or its consumer is gone, whichever the bus sees
-        first.
-        """
+        """One message for `subject`, or None after `wait`; nobody else gets it before LEASE_TIME is
+        over or its consumer is gone, whichever the bus sees first."""
 
     async def complete(self, lease_id: str) -> None:
         """The message is gone. Idempotent; without effect when the lease's time is over."""
@@ -132,12 +131,15 @@ class Ledger(Protocol):
 
     async def minting(self, claim: ClaimId, boot: str, prefix: str) -> Mint:
         """Record the next generation's name before GitHub is called (R4.1); may re-bind (R14).
-
-        StaleClaim when the claim is not needed any more, ended, or of another boot.
-        """
+        StaleClaim when the claim is not needed any more, ended, or of another boot."""
 
     async def registered(self, claim: ClaimId, generation: int, github_id: int) -> None:
-        """GitHub has minted (R4.4). StaleClaim when another generation or state came first."""
+        """GitHub has minted (R4.4), or a program has registered it, and its token is spent.
+        StaleClaim when another generation or state came first."""
+
+    async def entrusted(self, claim: ClaimId, generation: int) -> None:
+        """A registration token goes out for the generation's name: nothing proves that gone before
+        the token is spent or over (R6). StaleClaim: it must not go out."""
 
     async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
         """GitHub has not minted yet, and is asked again: said of the claim. After 2 min it fails
@@ -149,8 +151,11 @@ class Ledger(Protocol):
     async def heartbeat(self, claim: ClaimId, boot: str) -> Order:
         """Heard of it; STOP when it has ended or runs a refused job. StaleClaim: another boot."""
 
-    async def finish(self, claim: ClaimId, boot: str, outcome: Outcome, detail: str) -> Changes:
-        """The executor is done with it; registrations are still to be proven gone. Idempotent."""
+    async def finish(
+        self, claim: ClaimId, boot: str, outcome: Outcome, detail: str, *, token_spent: bool = False
+    ) -> Changes:
+        """The executor is done with it; registrations are still to be proven gone. Idempotent.
+        `token_spent`: no program of it holds a registration token of the claim any more."""
 
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         """A job of this run began on the claim's runner (R9). StaleClaim as above. Idempotent."""
@@ -293,6 +298,11 @@ class GitHub(Protocol):
     ) -> Minted:
         """A JIT config for one runner. GitHubUnreachable: it may exist all the same."""
 
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        """Good for an hour and any number of runners: never near a machine that runs a job."""
+
     async def find_runner(
         self, installation: InstallationId, scope: Scope, name: str
     ) -> GitHubRunner | None: ...
@@ -317,8 +327,8 @@ class GitHub(Protocol):
     async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
         """Every self-hosted runner registered at one scope, all pages."""
 
-    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
-        """The newest version of the runner GitHub offers to a scope; None: it offers none."""
+    async def offers(self, installation: InstallationId, scope: Scope) -> list[Offer]:
+        """The runner's program as GitHub offers it to a scope, for each kind of machine."""
 
     def deliveries(self) -> AsyncIterator[Attempt]:
         """The App's delivery log, newest first, a call for each page of 100 as it is needed."""
@@ -339,14 +349,6 @@ class GitHub(Protocol):
         """The newest 100 runs of a status; None: as they were at `etag`, which costs nothing."""
 
 
-class Finished(NamedTuple):
-    """How a driver's runner ended."""
-
-    outcome: Outcome
-    exit_code: int | None
-    detail: str
-
-
 class Driver(Protocol):
     """How one runner runs on this machine. One claim at a time."""
 
@@ -358,6 +360,19 @@ class Driver(Protocol):
 
     async def cleanup(self) -> None:
         """Nothing is left, neither of this claim nor of a crashed predecessor. Idempotent."""
+
+
+@runtime_checkable
+class TokenDriver(Driver, Protocol):
+    """A driver whose runner a program on this machine registers, with a registration token."""
+
+    async def configure(self, order: Entrusted) -> str:
+        """Register the runner of that name; what `run` then gets in place of a JIT config.
+        Permanent with a sentence when the program fails. Cancelling stops it."""
+
+    @property
+    def token_spent(self) -> bool:
+        """Whether no process that was given a token is left."""
 
 
 class Launcher(Protocol):

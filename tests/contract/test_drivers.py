@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -11,9 +10,9 @@ from functools import partial
 import pytest
 
 from mayfly.model.errors import MayflyError
-from mayfly.model.protocol import Outcome
+from mayfly.model.protocol import Outcome, StartedAnswer
 from mayfly.ports import Driver
-from tests.fakes.driven import DRIVERS, executor, machine, opened
+from tests.fakes.driven import DRIVERS, executor, installed, machine, opened
 from tests.fakes.runner_programs import (
     ALLOWED,
     REFUSED,
@@ -27,12 +26,12 @@ from tests.fakes.runner_programs import (
     stage,
     until,
 )
-from tests.servers.absent import absent
 
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 
 SEEN_BY_THE_NEXT = {
     "command": set(),
+    "container": set(),
     "process": {"/tmp", "/dev/shm", "network"},
     "sandbox": set(),
 }
@@ -50,8 +49,7 @@ def driver_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name == "command" and "guarded" in request.keywords:
         pytest.skip("a board has no way to the job-start guard; the heartbeat stops a refused job")
-    if name != "process" and shutil.which("bwrap") is None:
-        absent("bubblewrap is not installed; tests/servers/install does it")
+    installed(name)
     return name
 
 
@@ -287,6 +285,20 @@ async def test_no_answer_means_no(open_driver: Open, place: Stage):
         await driver.run("r", jit_config())
     assert place.trace("code") == "1"
     assert "did not answer" in place.trace("said")
+
+
+@pytest.mark.guarded
+@pytest.mark.parametrize("answer", [ALLOWED, REFUSED, None])
+async def test_without_a_guard_a_job_is_told_of_and_held_up_by_nothing(
+    open_driver: Open, place: Stage, answer: StartedAnswer | None
+):
+    admission = Admission(answer)
+    async with open_driver("job", admission, THEN="exit 4") as driver:
+        await driver.prepare(claim(guard=False))
+        finished = await driver.run("r", jit_config())
+    assert (place.trace("code"), place.trace("said")) == ("0", "")
+    assert admission.questions == [("octo/demo", 77, 2)]
+    assert (finished.outcome, finished.exit_code) == (Outcome.DONE, 4), "a job had begun"
 
 
 @pytest.mark.guarded

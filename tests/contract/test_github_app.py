@@ -161,8 +161,9 @@ async def test_a_run_tells_the_event_and_the_fork(world):
 
 async def test_a_registration_token_is_a_secret(world):
     token = await world.github.registration_token(ORG, REPO)
-    assert token.reveal()
-    assert token.reveal() not in repr(token)
+    assert token.token
+    assert token.token not in repr(token)
+    assert token.url == f"{world.simulator.url}/octo-org/octo-repo"
 
 
 async def test_the_owner_of_a_job_is_known_to_be_a_person(world):

@@ -4,7 +4,6 @@ The executor is root, as it should be, and all slots share one user, as they do 
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.driven import DRIVERS, ROOT, executor
+from tests.fakes.driven import DRIVERS, ROOT, executor, installed, machine
 from tests.fakes.escapes import ESCAPES, planted, tell
 from tests.fakes.runner_programs import Stage, processes_with, stage
-from tests.servers.absent import absent
+from tests.servers import podman
 
 _OF_THE_NETWORK = {
     "use an abstract socket",
@@ -45,6 +44,8 @@ OPEN: dict[str, set[str]] = {
     | _OF_THE_NETWORK,
     'sandbox, network = "host"': _OF_THE_NETWORK,
     "sandbox": set(),
+    'container, network = "host"': _OF_THE_NETWORK,
+    "container": set(),
 }
 """What each driver does not stop."""
 
@@ -64,9 +65,9 @@ def place() -> Iterator[Stage]:
 def test_a_hostile_job_succeeds_with_what_is_declared_and_with_nothing_else(
     driver: str, place: Stage, record_property: Callable[[str, object], None]
 ):
-    if driver.startswith("sandbox") and shutil.which("bwrap") is None:
-        absent("bubblewrap is not installed; tests/servers/install does it")
-    succeeded = attacked(driver, place)
+    installed(driver)
+    with machine(driver, place):
+        succeeded = attacked(driver, place)
     record_property("attacked", driver)
     record_property("succeeded", sorted(succeeded))
     assert succeeded == OPEN[driver]
@@ -99,6 +100,33 @@ def test_root_succeeds_with_every_attempt(place: Stage):
         "leave a process",
         "leave a temporary file behind",
     }, "which are seen from outside"
+
+
+def test_root_succeeds_with_every_attempt_in_a_container_without_walls(place: Stage):
+    """Or the container driver would be praised for what its image lacks."""
+    podman.needed()
+    program = place.program("tries")
+    guard = place.home / "guard-x" / "job-started.sh"
+    guard.parent.mkdir()
+    guard.touch()
+    root = place.home.parents[1]
+    with planted(place) as variables:
+        neighbour = variables["NEIGHBOUR"]
+        tell(place, variables | {"EXECUTOR": neighbour, "TRACES": place.traces})
+        podman.shared().told(
+            *("run", "--rm", "--privileged", "--user=0:0", "--ulimit=nofile=16384"),
+            *("--ulimit=nproc=16384", f"--env=TRACES={place.traces}", f"--env=TMPDIR={place.home}"),
+            *(f"--{kind}=host" for kind in ("pid", "network", "ipc", "uts", "cgroupns")),
+            *(f"--volume={each}:{each}" for each in ("/tmp", "/etc", "/var", "/sys/fs/cgroup")),
+            *(podman.IMAGE, program),
+        )
+    Path(f"{root}-left").unlink()
+    assert set(ESCAPES) - set((place.traces / "escaped").read_text().splitlines()) == {
+        "leave a process",
+        "leave a temporary file behind",
+        "find open descriptors",
+        "read the executor's keyring",
+    }, "which are seen from outside, or are nothing that Podman would hand on"
 
 
 def attacked(driver: str, place: Stage) -> set[str]:

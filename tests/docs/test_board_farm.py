@@ -1,7 +1,10 @@
 """The made-up board farm of run-a-board-farm.md: its programs run as they stand on the page."""
 
+import base64
+import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -10,9 +13,10 @@ import pytest
 from mayfly.drivers.command import Settings, open_driver
 from mayfly.drivers.runs import SEARCH_PATH
 from mayfly.model.errors import Permanent
-from mayfly.model.protocol import Granted, Outcome
+from mayfly.model.protocol import Entrusted, Granted, Outcome
+from mayfly.ports import TokenDriver
 from tests.docs.pages import ROOT, fenced
-from tests.fakes.runner_programs import FILES, Admission, claim, jit_config
+from tests.fakes.runner_programs import FILES, Admission, claim, jit_config, stage
 
 PAGE = (ROOT / "docs" / "how-to" / "run-a-board-farm.md").read_text()
 _PROGRAMS = re.compile(r"^`(/[^`]+)`[^\n]*:\n\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -24,23 +28,27 @@ shift 2
 [ "$(cat {farm}/board-0/outlet)" = on ] || exit 255
 RUNNER={farm}/board-0/root exec sh -c "$*"
 """
+SH = ("#!/bin/sh\n", "")
 LISTENER = "#!/bin/sh\nstat -c %a .credentials_rsaparams; cat; exit 7\n"
 
 
 @pytest.fixture
-def farm(tmp_path: Path) -> Path:
-    for variant in ("plain", "debug"):
-        _program(tmp_path / "roots" / variant / "bin" / "Runner.Listener", LISTENER)
-    (tmp_path / "board-0").mkdir()
-    _program(tmp_path / "bin" / "ssh", SSH.format(farm=tmp_path))
-    for path, text in _PROGRAMS.findall(PAGE):
-        _program(tmp_path / path[1:], text.replace("/etc/", f"{tmp_path}/etc/"))
-    return tmp_path
+def farm() -> Iterator[Path]:
+    with stage() as made:
+        root = made.home.parents[1]  # the configure program's user can reach it
+        for variant in ("plain", "debug"):
+            _program(root / "roots" / variant / "bin" / "Runner.Listener", LISTENER)
+        (root / "board-0").mkdir()
+        _program(root / "bin" / "ssh", SSH.format(farm=root))
+        for path, text in _PROGRAMS.findall(PAGE):
+            _program(root / path[1:], text.replace("/etc/", f"{root}/etc/"))
+        yield root
 
 
-def settings(farm: Path) -> Settings:
+def settings(farm: Path, *, token_mode: bool = False) -> Settings:
     """Those of the page, for a farm in this directory."""
-    (file,) = fenced(PAGE, "toml")
+    usual, configure = fenced(PAGE, "toml")
+    file = usual + configure if token_mode else usual
     text = re.sub(r'"(/(?:etc|opt)/)', rf'"{farm}\1', file).replace("/srv/farm", str(farm))
     written = msgspec.convert(tomllib.loads(text)["runner"], Settings)
     search = {"PATH": f"{farm}/bin:{SEARCH_PATH}"}
@@ -66,6 +74,24 @@ async def test_a_job_runs_on_a_board_of_the_farm(farm: Path, variant: str | None
     assert {name: (booted / name).read_text() for name in FILES} == FILES
     assert (booted / "runner.log").read_text() == "600\n"
     assert outlet.read_text() == "off\n"
+
+
+async def test_a_runner_is_registered_by_the_page_s_configure_program(farm: Path):
+    slot = farm / "0"
+    slot.mkdir()
+    _program(farm / "bin" / "github-act-runner", 'printf "%s\\n" "$@" >settings.json\n'.join(SH))
+    order = Entrusted(name="n", generation=1, labels=("a", "b c"), url="https://g/o/r", token="T")
+    async with open_driver(settings(farm, token_mode=True), slot, Admission(None)) as driver:
+        assert isinstance(driver, TokenDriver)
+        packed = json.loads(base64.b64decode(await driver.configure(order)))
+    (written,) = packed.values()
+    words = base64.b64decode(written).decode().splitlines()
+    assert words[0] == "configure"
+    assert {"--ephemeral", "--no-default-labels"} < set(words)
+    given = dict(zip(words[4::2], words[5::2], strict=True))
+    assert given == {
+        "--name": "n", "--system-labels": "a,b c", "--url": "https://g/o/r", "--token": "T"
+    }  # fmt: skip
 
 
 async def test_a_variant_the_farm_does_not_have_is_refused_with_a_sentence(farm: Path):

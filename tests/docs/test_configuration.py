@@ -1,21 +1,32 @@
 """configuration.md has every setting, with the default the code has, and no other."""
 
+import json
 from enum import Enum
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from mayfly.cli import executing, settings
+from mayfly.cli import edge_settings, executing, settings
+from mayfly.drivers import configuring
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Pool
 from mayfly.web.tokens import Token
 from tests.docs.pages import reference, rows, sections
 
+PARTS: dict[str, dict[str, type[msgspec.Struct]]] = {
+    "command": {"`[runner.configure]` of the driver command": configuring.Settings},
+}
+"""Tables within a driver's own."""
 DRIVERS: dict[str, type[msgspec.Struct]] = {
-    f"`[runner]` of the driver {entry.name}": entry.load().Settings
+    heading: table
     for entry in sorted(entry_points(group="mayfly.drivers"))
+    for heading, table in (
+        (f"`[runner]` of the driver {entry.name}", entry.load().Settings),
+        *PARTS.get(entry.name, {}).items(),
+    )
 }
 LAUNCHERS: dict[str, type[msgspec.Struct]] = {
     f"`[launchers.NAME]` of the backend {entry.name}": entry.load().Settings
@@ -35,6 +46,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "`[deadlines]`": Deadlines,
     "`[log]`": settings.Log,
     **LAUNCHERS,
+    "Top level of reflector.toml": edge_settings.EdgeFile,
     "`[executor]`": executing.Tuning,
     **DRIVERS,
 }
@@ -76,6 +88,8 @@ def _written(field: msgspec.structs.FieldInfo) -> str:
         case Enum():
             return f'`"{value.value}"`'
         case tuple():
-            return f"`{list(value)}`"
+            return f"`{json.dumps(value)}`"
+        case Path():
+            return f'`"{value}"`'
         case _:
             return f"`{msgspec.json.encode(value).decode()}`"

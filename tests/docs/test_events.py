@@ -19,7 +19,7 @@ _ELSEWHERE = {"job.admitted", "job.refused", "library.logged"}
 """Chosen by a function or set in a field, so that no call names them."""
 SIDES = {
     "The control plane's events": ("bus", "cli", "database", "engine", "github", "store", "web"),
-    "The executor's events": ("executor", "drivers"),
+    "The executor's events": ("executor", "drivers", "releases"),
 }
 
 

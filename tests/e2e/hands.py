@@ -13,8 +13,7 @@ from mayfly.executor.claims import StartedQuestion
 from mayfly.executor.client import open_client
 from mayfly.executor.loop import Rounds
 from mayfly.executor.shutdown import Shutdown
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
 from tests.e2e.stage import Stage
 
 _POOL = "linux"

@@ -44,6 +44,7 @@ class Stage:
         deadlines: Mapping[str, float],
         mints_per_minute: int,
         places: Callable[[str], Places] | None = None,
+        intake: str = "push",
     ) -> None:
         self.directory = directory
         self.github = github
@@ -53,11 +54,12 @@ class Stage:
         self.programs: list[Program] = []
         self.urls: list[str] = []
         self.address: str | None = None
-        """Of a balancer in front of the control planes, when there is one."""
+        """Of what takes the webhooks instead of a control plane: a balancer, an edge reflector."""
         self._ports: dict[str, int] = {}
         self._pools = pools
         self._deadlines = "\n".join(f"{name} = {value}" for name, value in deadlines.items())
         self._mints_per_minute = mints_per_minute
+        self._intake = intake
         self._program = runner_program(directory / "runner")
         self._executors = 0
         self._repositories = 0
@@ -115,6 +117,7 @@ class Stage:
                     [str(self.directory / "secrets" / file) for file in webhook_secrets]
                 ).decode(),
                 mints_per_minute=self._mints_per_minute,
+                intake=self._intake,
                 deadlines=self._deadlines,
                 tokens=self._tokens,
                 pools=self._pools,
@@ -143,14 +146,26 @@ class Stage:
         jit: str = "stdin",
         driver: str = "process",
         once: bool = False,
+        settings: str | None = None,
         token_in_environment: bool = False,
         ready: bool = True,
+        release: str | None = None,
     ) -> Program:
-        """Start an executor; it has parked once this returns, unless nobody waits for that."""
+        """Start an executor; it has parked once this returns, unless nobody waits for that.
+
+        `settings` is its file, in place of one for a simulated runner.
+        """
         self._executors += 1
         name = f"executor-{self._executors}"
         config = self.directory / f"{name}.toml"
-        config.write_text(self._runner(jit, template, driver))
+        config.write_text(
+            settings
+            or (
+                self._runner(jit, template, driver)
+                if release is None
+                else self._installed(release, driver)
+            )
+        )
         log = self.directory / "logs" / f"{name}.log"
         token = self.directory / "secrets" / "executor-token"
         arguments = [
@@ -308,6 +323,10 @@ class Stage:
             + f'[executor]\ndriver = "{driver}"\n'
         )
 
+    def _installed(self, release: str, driver: str) -> str:
+        sandboxed = "limits_required = false\nprocesses = 200\n" if driver == "sandbox" else ""
+        return f'[runner]\nrelease = "{release}"\n{sandboxed}[executor]\ndriver = "{driver}"\n'
+
     async def _started(
         self, name: str, log: Path, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> Program:
@@ -326,6 +345,7 @@ async def opened(
     rate_limit: int = 5000,
     shown: bool = True,
     places: Callable[[str], Places] | None = None,
+    intake: str = "push",
 ) -> AsyncIterator[Stage]:
     """A stage without a process yet; afterwards every process is gone, and the directory too.
 
@@ -349,6 +369,7 @@ async def opened(
                 deadlines=deadlines,
                 mints_per_minute=mints_per_minute,
                 places=places,
+                intake=intake,
             )
             try:
                 yield stage

@@ -32,7 +32,8 @@ def plugged_in(directory: Path, *shown: Path) -> Iterator[Path]:
     """A board that is off. Of the machine it shows its programs, and `shown`, which it may write.
 
     In the directory: `power`, what its power supply did; `slow`, a FIFO, where somebody made it,
-    that each boot waits for; `broken`, where somebody made it: it does not boot.
+    that each boot waits for; `broken`, where somebody made it: it does not boot; `online`, where
+    somebody made it: it has the machine's network.
     """
     directory.mkdir()
     # Not an argument: tests look for processes that know these directories.
@@ -95,6 +96,7 @@ class Hardware:
             self.on = subprocess.Popen(
                 [
                     *("bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/"),
+                    *(["--share-net"] if (self.directory / "online").exists() else []),
                     *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
                     *("--size", _DISK, "--tmpfs", _HOME, "--tmpfs", "/dev/shm"),
                     *(*places, "--bind", str(network), str(network)),

@@ -13,7 +13,9 @@ from mayfly.model.protocol import (
     AttendOrder,
     BootOrder,
     ClaimOrder,
+    ConfiguredOrder,
     Duty,
+    Entrusted,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
@@ -30,6 +32,8 @@ _KINDS = {
     "claims": ClaimOrder,
     "heartbeat": BootOrder,
     "registration": BootOrder,
+    "registration-token": BootOrder,
+    "configured": ConfiguredOrder,
     "started": StartedOrder,
     "finish": FinishOrder,
 }
@@ -69,6 +73,17 @@ def registered(jit_config: str, name: str = "mayfly-c1-1") -> Reply:
     return Reply(201, {"name": name, "generation": 1, "jit_config": jit_config})
 
 
+def entrusted(token: str, name: str = "mayfly-c1-1") -> Reply:
+    order = Entrusted(
+        name=name,
+        generation=1,
+        labels=("self-hosted", "linux"),
+        url="https://github.com/octo/demo",
+        token=token,
+    )
+    return Reply(201, msgspec.to_builtins(order))
+
+
 Answer = Reply | Callable[[Any], Awaitable[Reply]]
 
 
@@ -84,6 +99,8 @@ class ControlPlane:
             "claims": NOTHING,
             "heartbeat": Reply(200, msgspec.to_builtins(HeartbeatAnswer(order=Order.CONTINUE))),
             "registration": registered("JIT"),
+            "registration-token": entrusted("REG"),
+            "configured": NOTHING,
             "started": Reply(200, msgspec.to_builtins(StartedAnswer(allowed=True))),
             "finish": NOTHING,
         }

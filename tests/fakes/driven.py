@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,12 +13,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from mayfly.drivers import command, process, sandbox
+from mayfly.drivers import command, container, process, sandbox
+from mayfly.drivers.accounts import chosen
 from mayfly.drivers.jitconfig import JitDelivery
 from mayfly.executor.loop import _close_to_others
 from mayfly.ports import Driver
 from tests.fakes import board
 from tests.fakes.runner_programs import Admission, Stage, claim, jit_config
+from tests.servers import podman
+from tests.servers.absent import absent
 
 ROOT = Path(__file__).parents[2]
 DRIVERS = sorted(entry.name for entry in entry_points(group="mayfly.drivers"))
@@ -48,6 +52,33 @@ def _sandbox(
     )
 
 
+def _container(
+    program: str, environment: dict[str, str], place: Stage, network: str = "none"
+) -> container.Settings:
+    account = chosen(None, place.home.name)
+    return container.Settings(
+        image=podman.IMAGE,
+        # As a runner that reads its config from its standard input.
+        command=("/bin/sh", "-c", 'exec "$0" <"$1"', program, "{jitconfig}"),
+        engine=_engine(place),
+        user=f"{account.uid}:{account.gid}",
+        environment=environment,
+        network=network,
+        disk_mb=8,
+        memory_mb=256,
+        processes=64,
+        read_only_root=True,
+        in_memory=("/home/runner", "/tmp"),
+        read_only=(place.programs,),
+        read_write=(place.traces,),
+        **_QUICK,
+    )
+
+
+def _engine(place: Stage) -> Path:
+    return place.home.parents[1] / "engine"
+
+
 def _command(
     program: str, environment: dict[str, str], place: Stage, idle_seconds: float = 0
 ) -> command.Settings:
@@ -68,14 +99,26 @@ def _board(place: Stage) -> Path:
 
 def machine(name: str, place: Stage) -> AbstractContextManager[object]:
     """What a driver needs beside this machine."""
-    if name != "command":
-        return nullcontext()
-    return board.plugged_in(_board(place), place.programs, place.traces)
+    if name == "command":
+        return board.plugged_in(_board(place), place.programs, place.traces)
+    if name.startswith("container"):
+        _engine(place).symlink_to(podman.shared().socket)
+    return nullcontext()
+
+
+def installed(name: str) -> None:
+    """Ends the test where the machine lacks what a driver needs."""
+    if name.startswith("container"):
+        podman.needed()
+    elif name != "process" and shutil.which("bwrap") is None:
+        absent("bubblewrap is not installed; tests/servers/install does it")
 
 
 # How each driver is told to run a program with a few variables, and to be quick about it.
 SETTINGS: dict[str, Callable[[str, dict[str, str], Stage], Any]] = {
     "command": _command,
+    "container": _container,
+    'container, network = "host"': partial(_container, network="host"),
     "process": _process,
     "sandbox": _sandbox,
     'sandbox, network = "host"': partial(_sandbox, network="host"),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mayfly.executor.claims import StartedQuestion
 from mayfly.model.errors import MayflyError
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.model.protocol import Entrusted, Finished, Granted, Outcome
+from mayfly.ports import Driver
 
 
 class ScriptedDriver:
@@ -53,12 +53,42 @@ class ScriptedDriver:
             raise self.cleanup_fails
 
 
+class ScriptedTokenDriver:
+    """The same, and registers its runners itself."""
+
+    def __init__(self) -> None:
+        self.scripted = ScriptedDriver()
+        self.configures_for_ever = False
+        self.configure_fails: MayflyError | None = None
+        self.token_spent = True
+        self.tokens: list[str] = []
+
+    async def prepare(self, claim: Granted) -> None:
+        await self.scripted.prepare(claim)
+
+    async def configure(self, order: Entrusted) -> str:
+        self.scripted.calls.append(f"configure {order.name}")
+        self.tokens.append(order.token)
+        if self.configure_fails is not None:
+            raise self.configure_fails
+        if self.configures_for_ever:
+            await asyncio.Event().wait()
+        return f"settings-of-{order.name}"
+
+    async def run(self, name: str, jit_config: str) -> Finished:
+        return await self.scripted.run(name, jit_config)
+
+    async def cleanup(self) -> None:
+        await self.scripted.cleanup()
+
+
 def opening(
-    driver: ScriptedDriver,
+    driver: Driver,
 ) -> Callable[[Path, StartedQuestion], AbstractAsyncContextManager[Driver]]:
     @asynccontextmanager
     async def open_driver(home: Path, started: StartedQuestion) -> AsyncIterator[Driver]:
-        driver.home, driver.started = home, started
+        if isinstance(driver, ScriptedDriver):
+            driver.home, driver.started = home, started
         yield driver
 
     return open_driver

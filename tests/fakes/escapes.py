@@ -105,7 +105,7 @@ ESCAPES = {
     ),
 }
 
-_TITLES = {"sandbox": 'sandbox, network = "none"'}
+_TITLES = {each: f'{each}, network = "none"' for each in ("sandbox", "container")}
 
 
 def table(succeeded: Mapping[str, Collection[str]]) -> Iterator[str]:

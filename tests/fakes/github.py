@@ -9,9 +9,16 @@ from mayfly.model.access import Scope
 from mayfly.model.deliveries import Attempt
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, MayflyError, RefusalKind
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
-from mayfly.model.releases import Version
+from mayfly.model.releases import Offer, Version
 from mayfly.model.repositories import Repository, Run, Runs
-from mayfly.model.runners import GitHubRunner, Minted, Sighting
+from mayfly.model.runners import GitHubRunner, Minted, RegistrationToken, Sighting
+
+
+def offer(version: Version) -> Offer:
+    """As GitHub offers a release for the usual machine."""
+    filename = f"actions-runner-linux-x64-{version}.tar.gz"
+    url = f"https://github.test/actions/runner/releases/download/v{version}/{filename}"
+    return Offer(os="linux", architecture="x64", filename=filename, url=url, sha256="0" * 64)
 
 
 class _Failure(NamedTuple):
@@ -86,6 +93,17 @@ class FakeGitHub:
         self._end(failure)
         return Minted(self._ids, f"jit-config-of-{name}")
 
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        self._end(await self._begin("registration_token", scope))
+        return RegistrationToken("a-registration-token", f"https://github.com/{scope[6:]}")
+
+    def configure(self, name: str, *labels: str) -> None:
+        """Somebody with a registration token has registered a runner of this name."""
+        self._ids += 1
+        self.registered[name] = GitHubRunner(self._ids, name, "offline", False, labels)
+
     async def find_runner(
         self, installation: InstallationId, scope: Scope, name: str
     ) -> GitHubRunner | None:
@@ -128,9 +146,9 @@ class FakeGitHub:
         self._end(await self._begin("runners_of", scope))
         return list(self.registered.values())
 
-    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
-        self._end(await self._begin("newest_release", scope))
-        return self.newest
+    async def offers(self, installation: InstallationId, scope: Scope) -> list[Offer]:
+        self._end(await self._begin("offers", scope))
+        return [offer(self.newest)] if self.newest else []
 
     async def deliveries(self) -> AsyncIterator[Attempt]:
         for first in range(0, len(self.log) or 1, _PAGE):

@@ -21,6 +21,7 @@ from mayfly.engine.executors import Executors
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.offers import Offers
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.retries import Retries
 from mayfly.engine.tickets import Tickets
@@ -31,6 +32,8 @@ from mayfly.model.jobs import InstallationId, JobId, JobKey, JobState, WorkflowJ
 from mayfly.model.pools import Convention, Pool
 from mayfly.model.protocol import (
     ClaimOrder,
+    ConfiguredOrder,
+    Entrusted,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
@@ -42,7 +45,7 @@ from mayfly.model.protocol import (
 from mayfly.model.runners import Claim, ClaimId
 from mayfly.ports import AccessRules, Clock, Ledger, OperableBus
 from mayfly.store.memory import open_store
-from mayfly.telemetry import Telemetry
+from mayfly.telemetry import Telemetry, WebhookResult
 from mayfly.web.app import Front, build
 from mayfly.web.tokens import Role, Token, new_token
 from tests.fakes.clocks import NOON, ManualClock
@@ -68,6 +71,10 @@ class ScriptedIntake:
 
     async def review(self) -> None:
         self.reviews += 1
+
+    async def take(self, event: WorkflowJobEvent) -> WebhookResult:
+        await self.submit(event)
+        return WebhookResult.RECORDED
 
     async def submit(self, event: WorkflowJobEvent) -> Decision:
         if self.failure is not None:
@@ -101,6 +108,19 @@ class ScriptedClaims:
     async def register(self, claim: ClaimId, boot: str) -> Registered:
         self._fail()
         return Registered(name=f"mayfly-{claim}-1", generation=1, jit_config="a-jit-config")
+
+    async def entrust(self, claim: ClaimId, boot: str) -> Entrusted:
+        self._fail()
+        return Entrusted(
+            name=f"mayfly-{claim}-1",
+            generation=1,
+            labels=("self-hosted", "linux"),
+            url="https://github.com/octo/hello",
+            token="a-registration-token",
+        )
+
+    async def configured(self, claim: ClaimId, order: ConfiguredOrder) -> None:
+        self._fail()
 
     async def heartbeat(self, claim: ClaimId, boot: str) -> HeartbeatAnswer:
         self._fail()
@@ -158,7 +178,7 @@ async def world(
 
     Intake and claims are scripted, or with `engine` the real ones.
     """
-    clock = ManualClock()
+    clock, github = ManualClock(), FakeGitHub()
     intake, claims = ScriptedIntake(), ScriptedClaims()
 
     def seconds() -> float:
@@ -178,12 +198,13 @@ async def world(
             access=access or rules,
             bus=bus or real_bus,
             clock=clock,
-            github=FakeGitHub(),
+            github=github,
             intake=cast("Intake", intake),
             claims=cast("Claims", claims),
             explanations=Explanations(real_ledger, POOLS, lambda _: None),
             executors=Executors(ledger or real_ledger, news, Deadlines()),
             retries=Retries(real_ledger, Aftermath(doorbells, news, telemetry, clock), news),
+            offers=Offers(ledger or real_ledger, github, clock),
             news=news,
             tickets=Tickets(real_ledger.launches, news, telemetry),
         )

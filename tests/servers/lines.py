@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 HOST = "127.0.0.1"
 
@@ -10,7 +11,9 @@ HOST = "127.0.0.1"
 class Line:
     """Carries what comes in at its own port to the server's, and back."""
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int = 0, sockets: tuple[Path, Path] | None = None) -> None:
+        """Or between two sockets in the file system: its own and the server's."""
+        self._sockets = sockets
         self.server_port = server_port
         """May change: a server that begins again is at another one."""
         self.port = 0
@@ -20,6 +23,11 @@ class Line:
 
     async def mend(self) -> None:
         """Calls go through."""
+        if self._sockets is not None:
+            ours, _ = self._sockets
+            ours.unlink(missing_ok=True)
+            self._listener = await asyncio.start_unix_server(self._answered, ours)
+            return
         self._listener = await asyncio.start_server(self._answered, HOST, self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
@@ -35,6 +43,11 @@ class Line:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
 
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._sockets is not None:
+            return await asyncio.open_unix_connection(self._sockets[1])
+        return await asyncio.open_connection(HOST, self.server_port)
+
     def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         call = asyncio.create_task(self._carry(reader, writer))
         self._calls.add(call)
@@ -44,7 +57,7 @@ class Line:
         ends = [writer]
         try:
             self._writers.add(writer)
-            theirs, ours = await asyncio.open_connection(HOST, self.server_port)
+            theirs, ours = await self._connected()
             self._writers.add(ours)
             ends.append(ours)
             await asyncio.gather(_copied(reader, ours), _copied(theirs, writer))
@@ -65,9 +78,11 @@ async def _copied(source: asyncio.StreamReader, target: asyncio.StreamWriter) ->
 
 
 @asynccontextmanager
-async def opened_line(server_port: int = 0) -> AsyncIterator[Line]:
-    """A line to that port, mended."""
-    line = Line(server_port)
+async def opened_line(
+    server_port: int = 0, sockets: tuple[Path, Path] | None = None
+) -> AsyncIterator[Line]:
+    """A line to that port, or between two sockets, mended."""
+    line = Line(server_port, sockets)
     await line.mend()
     try:
         yield line

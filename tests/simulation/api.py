@@ -10,9 +10,10 @@ from mayfly.model.access import Scope
 from mayfly.model.deliveries import Attempt
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited, RefusalKind
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
-from mayfly.model.releases import Version
+from mayfly.model.releases import Offer, Version
 from mayfly.model.repositories import Repository, Runs
-from mayfly.model.runners import GitHubRunner, Minted, Sighting
+from mayfly.model.runners import GitHubRunner, Minted, RegistrationToken, Sighting
+from tests.fakes.github import offer
 from tests.simulation.accounts import Access, Accounts
 from tests.simulation.clocks import SimulatedClock
 from tests.simulation.deliveries import Deliveries
@@ -27,7 +28,7 @@ TIME_OUT_SECONDS = 20.0
 LATE_SECONDS = 40.0
 """A mint can take effect so long after its caller has given up."""
 PAGE = 100
-OFFERED = Version(2, 336, 0)
+OFFERED = offer(Version(2, 336, 0))
 
 
 class GitHubWorld(NamedTuple):
@@ -68,6 +69,14 @@ class Api:
             )  # fmt: skip
             await self._time_out()
         return await self._ask("mint", installation, effect)
+
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        def effect() -> RegistrationToken:
+            return RegistrationToken("token", f"https://github.test/{scope}")
+
+        return await self._ask("registration_token", installation, effect)
 
     async def find_runner(
         self, installation: InstallationId, scope: Scope, name: str
@@ -115,8 +124,8 @@ class Api:
     async def runners_of(self, installation: InstallationId, scope: Scope) -> list[GitHubRunner]:
         return await self._ask("runners_of", installation, lambda: self._world.runners.at(scope))
 
-    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
-        return await self._ask("newest_release", installation, lambda: OFFERED)
+    async def offers(self, installation: InstallationId, scope: Scope) -> list[Offer]:
+        return await self._ask("offers", installation, lambda: [OFFERED])
 
     async def deliveries(self) -> AsyncIterator[Attempt]:
         attempts = await self._ask("deliveries", None, self._world.deliveries.newest_first)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+from hashlib import sha256
 
+import httpx
 import pytest
 
 from .support import ONE_JOB, REPOSITORY, RUNNERS, Client
@@ -125,6 +127,56 @@ async def test_another_release_is_offered_when_it_is_out(github: Client, runners
     for offered in (await github.repo("GET", f"{runners}/downloads")).json():
         assert offered["filename"].endswith("-2.337.1.tar.gz")
         assert "/v2.337.1/" in offered["download_url"]
+
+
+@BOTH
+async def test_what_is_offered_can_be_downloaded_and_has_its_checksum(
+    github: Client, runners: str
+) -> None:
+    (offered, other) = (await github.repo("GET", f"{runners}/downloads")).json()
+    assert offered["sha256_checksum"] != other["sha256_checksum"]
+    async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as anybody:
+        whole = await anybody.get(offered["download_url"])
+        assert sha256(whole.content).hexdigest() == offered["sha256_checksum"]
+        missing = await anybody.get(offered["download_url"].replace("linux", "plan9"))
+    assert (whole.history[0].status_code, missing.status_code) == (302, 404)
+
+
+async def test_a_part_of_a_download_is_given_when_it_is_of_the_same_file(github: Client) -> None:
+    (offered, _) = (await github.repo("GET", f"{RUNNERS}/downloads")).json()
+    async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as anybody:
+
+        async def got(**headers: str) -> httpx.Response:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await anybody.get(offered["download_url"], headers=named)
+
+        whole = await got()
+        etag, size = whole.headers["etag"], len(whole.content)
+        part = await got(range="bytes=100-", if_range=etag)
+        assert (part.status_code, part.content) == (206, whole.content[100:])
+        assert part.headers["content-range"] == f"bytes 100-{size - 1}/{size}"
+        assert (await got(range="bytes=100-", if_range='"another"')).status_code == 200
+        assert (await got(range=f"bytes={size}-")).status_code == 416
+
+
+async def test_downloads_go_wrong_on_purpose(github: Client) -> None:
+    rules = [
+        {"fault": "wrong_checksum", "count": 1},
+        {"fault": "corrupted", "after_bytes": 7, "count": 1},
+        {"fault": "interrupted", "after_bytes": 1000, "count": 1},
+        {"fault": "slow", "bytes_per_second": 1_000_000, "count": 1},
+    ]
+    await github.control("PUT", "/faults", json={"downloads": rules})
+    (wrong, _) = (await github.repo("GET", f"{RUNNERS}/downloads")).json()
+    (right, _) = (await github.repo("GET", f"{RUNNERS}/downloads")).json()
+    assert wrong["sha256_checksum"] != right["sha256_checksum"]
+    async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as anybody:
+        corrupted = (await anybody.get(right["download_url"])).content
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anybody.get(right["download_url"])
+        slow = (await anybody.get(right["download_url"])).content
+    assert sha256(slow).hexdigest() == right["sha256_checksum"]
+    assert [n for n, (a, b) in enumerate(zip(corrupted, slow, strict=True)) if a != b] == [7]
 
 
 async def test_a_runner_shows_its_version_once_it_has_connected(github: Client) -> None:

@@ -29,7 +29,7 @@ from mayfly.model.protocol import (
 from mayfly.model.requests import RunnerRequest
 from mayfly.model.runners import ClaimId, ClaimState, RunKey
 from tests.fakes.clocks import ManualClock
-from tests.fakes.engine import ANYBODY, Engine, opened_engine
+from tests.fakes.engine import ANYBODY, POOLS, Engine, opened_engine
 from tests.fakes.factories import (
     claimed,
     completed_job,
@@ -398,6 +398,16 @@ async def test_a_runner_is_busy_from_the_guards_question_on(engine: Engine):
     assert after.run == RunKey("octo/hello", 900, 1)
     with pytest.raises(StaleClaim):
         await engine.claims.register(claim, BOOT)
+
+
+async def test_without_a_guard_a_runner_is_busy_once_told_and_github_is_not_asked():
+    pools = (msgspec.structs.replace(POOLS[0], guard=False), *POOLS[1:])
+    async with opened_engine(pools=pools) as engine:
+        claim, _ = await registered(engine)
+        assert (await engine.claims.started(claim, started())).allowed
+        after = await now_of(engine.ledger, claim)
+        assert (after.state, after.run) == (ClaimState.BUSY, RunKey("octo/hello", 900, 1))
+        assert engine.github.verbs("run_jobs") == []
 
 
 async def test_an_executor_that_asks_twice_is_answered_twice(engine: Engine):

@@ -75,8 +75,21 @@ async def test_the_environment_is_the_drivers_own(place: Stage):
     assert seen["HOME"] == work
     assert seen["TMPDIR"] == f"{work}/tmp"
     assert set(seen) - {"PWD", "OLDPWD", "SHLVL", "_"} == {
-        *("HOME", "LANG", "PATH", "TMPDIR", "USER", "TRACES", "THEN"),
+        *("HOME", "LANG", "PATH", "TMPDIR", "USER", "TRACES", "THEN", guard.VARIABLE),
     }
+
+
+async def test_a_hook_of_the_operators_own_gives_way_to_a_guard_alone(place: Stage):
+    wanted = settings(place, "probes")
+    own = msgspec.structs.replace(
+        wanted, environment=wanted.environment | {guard.VARIABLE: "/opt/own-hook"}
+    )
+    await once(own, place)
+    assert f"{guard.VARIABLE}=/opt/own-hook" in place.trace("env").splitlines()
+    async with open_driver(own, place.home, Admission(ALLOWED)) as driver:
+        await driver.prepare(claim(guard=True))
+        await driver.run("r", jit_config())
+    assert "/opt/own-hook" not in place.trace("env")
 
 
 async def test_the_runner_inherits_no_descriptor(place: Stage):

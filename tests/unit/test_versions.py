@@ -188,7 +188,7 @@ async def test_github_is_asked_for_releases_every_six_hours_at_one_scope(
 ):
     await engine.ledger.record([queued_job(n, repository=f"r{n}") for n in (1, 2, 3)])
     await passes(engine, versions, 18 * HOUR)
-    assert engine.github.verbs() == 3 * ["newest_release"]
+    assert engine.github.verbs() == 3 * ["offers"]
 
 
 async def test_where_no_jobs_are_nothing_is_asked(engine: Engine, versions: Versions):
@@ -201,15 +201,15 @@ async def test_after_a_refusal_another_scope_is_asked_a_little_later(
 ):
     await engine.ledger.record([queued_job(n, repository=f"r{n}") for n in (1, 2)])
     refused = GitHubRefused(RefusalKind.MISSING_PERMISSION, "GitHub says no")
-    engine.github.fail_before("newest_release", refused)
+    engine.github.fail_before("offers", refused)
     with structlog.testing.capture_logs() as entries:
         for _ in range(2):
             await passes(engine, versions, TURN)
         assert len(engine.github.calls) == 1
         await passes(engine, versions, 2 * HOUR)
     assert engine.github.calls == [
-        ("newest_release", "repos/octo/r1"),
-        ("newest_release", "repos/octo/r2"),
+        ("offers", "repos/octo/r1"),
+        ("offers", "repos/octo/r2"),
     ]
     assert [entry["event"] for entry in entries] == ["versions.unseen"]
 
@@ -221,6 +221,30 @@ async def test_a_look_that_fails_is_repeated(engine: Engine, versions: Versions)
     assert math.isnan(left(engine) or 0.0)
     await passes(engine, versions, 600)
     assert left(engine) == 30
+
+
+async def test_one_machines_failed_look_does_not_cost_another_its_own(
+    engine: Engine, versions: Versions
+):
+    for number in (1, 2):
+        await works(engine, f"m{number}", job=number)
+    refused = GitHubRefused(RefusalKind.SUSPENDED, "the installation is suspended")
+    engine.github.fail_before("find_runner", refused)
+    with structlog.testing.capture_logs() as entries:
+        await passes(engine, versions, TURN)
+    assert len(engine.github.verbs("find_runner")) == 2
+    assert left(engine) == 30
+    assert [entry["event"] for entry in entries] == ["versions.unseen"]
+
+
+async def test_a_question_that_fails_does_not_cost_a_machine_its_look(
+    engine: Engine, versions: Versions
+):
+    await engine.ledger.offered(NEW)
+    await works(engine)
+    engine.github.fail_before("offers")
+    await passes(engine, versions, TURN)
+    assert left(engine) == pytest.approx(30, abs=0.01)
 
 
 async def test_what_another_control_plane_saw_is_known_after_a_restart(

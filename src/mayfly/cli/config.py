@@ -49,6 +49,8 @@ NEEDS = {
     "the content type application/json and the same secret",
     "pull": "the event workflow_job, and an active webhook with any URL, where nothing has to "
     "answer: only then GitHub keeps the log of deliveries that is read here",
+    "bus": "the event workflow_job, and an active webhook: the URL of the edge reflector with "
+    "/webhooks/github, the content type application/json and the edge reflector's secret",
 }
 """What has to be set at the App itself, by intake."""
 

@@ -1,4 +1,4 @@
-"""`mayfly serve`, `executor`, `simulator` and `demo`: the commands that keep running."""
+"""`mayfly serve`, `reflect`, `executor`, `simulator` and `demo`: the commands that keep running."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +21,24 @@ def serve(
         from mayfly.cli.settings import load
 
         uvloop.run(serve_forever(load(config)))
+
+
+def reflect(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Its settings file.")] = Path(
+        "reflector.toml"
+    ),
+) -> None:
+    """Run an edge reflector: webhooks in, proven events onto the bus, no App key and no ledger.
+
+    A control plane with intake = "bus" records them.
+    """
+    with as_sentences():
+        import uvloop
+
+        from mayfly.cli.edge_settings import load
+        from mayfly.cli.reflecting import reflect_forever
+
+        uvloop.run(reflect_forever(load(config)))
 
 
 def executor(

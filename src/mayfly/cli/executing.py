@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,18 @@ import msgspec
 
 from mayfly import executor
 from mayfly.backends import OpenBus
+from mayfly.calls import open_calls
 from mayfly.cli.backends import backend
 from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret, taken, variable
+from mayfly.cli.installing import asked
+from mayfly.drivers.runs import RunnerSettings
 from mayfly.executor import Settings, Token, default_state_dir
+from mayfly.executor.claims import StartedQuestion
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.launches import Ticket
+from mayfly.ports import Driver
+from mayfly.releases import cache
+from mayfly.releases.upkeep import kept_current
 
 LAUNCHED_IDLE_SECONDS = 3600.0
 """A launched executor costs; one that the control plane has lost ends by itself."""
@@ -78,8 +85,27 @@ def execute(
         idle_seconds=tuning.idle_seconds or (LAUNCHED_IDLE_SECONDS if launched else None),
         prepare_timeout_seconds=tuning.prepare_timeout_seconds,
     )
-    work = executor.run(settings, _driver(file, config), open_bus=_own_bus(tuning, pool))
+    open_driver = _driver(file, config, settings)
+    work = executor.run(settings, open_driver, open_bus=_own_bus(tuning, pool))
     return asyncio.run(_to_the_end(work))
+
+
+@asynccontextmanager
+async def _current_driver(
+    open_driver: executor.OpenDriver,
+    releases: Path,
+    settings: Settings,
+    home: Path,
+    started: StartedQuestion,
+) -> AsyncIterator[Driver]:
+    async with (
+        open_calls(
+            settings.server, settings.token.reveal(), caller="executor", ca_file=settings.ca_file
+        ) as calls,
+        open_driver(home, started) as driver,
+        kept_current(releases, partial(asked, calls), ca_file=settings.ca_file),
+    ):
+        yield driver
 
 
 def _proof(token_file: Path | None) -> Token | Ticket:
@@ -134,16 +160,26 @@ def _file(config: Path | None) -> File:
     if config is None:
         raise InvalidSettings(
             "the executor does not know its runner; give --config FILE with "
-            '[runner] command = ["bin/Runner.Listener", "run"] and template = "DIRECTORY"'
+            '[runner] release = "newest" after `mayfly runner install`'
         )
-    return decoded(config, File, 'write one with [runner] command = ["…"]')
+    return decoded(config, File, 'write one with [runner] release = "newest"')
 
 
-def _driver(file: File, config: Path | None) -> executor.OpenDriver:
-    """`open_driver` of the driver the file names, with its `[runner]` filled in."""
+def _driver(file: File, config: Path | None, settings: Settings) -> executor.OpenDriver:
+    """`open_driver` of the driver the file names, with its `[runner]` filled in.
+
+    With `newest`, the upkeep of the releases it uses stands beside it.
+    """
     module = backend("drivers", file.executor.driver)
     try:
-        settings = msgspec.convert(file.runner, module.Settings, dec_hook=path_hook)
+        runner = msgspec.convert(file.runner, module.Settings, dec_hook=path_hook)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{config}: [runner] {error}") from error
-    return partial(module.open_driver, settings)
+    if not isinstance(runner, RunnerSettings):
+        return partial(module.open_driver, runner)  # its runner is not on this machine
+    releases = runner.cache or cache.in_state_dir(settings.state_dir)
+    found = msgspec.structs.replace(runner, cache=releases)
+    open_driver = partial(module.open_driver, found)
+    if found.release != cache.NEWEST or isinstance(settings.token, Ticket):
+        return open_driver  # one that was launched ends before a newer release is of use to it
+    return partial(_current_driver, open_driver, releases, settings)

@@ -15,6 +15,7 @@ from mayfly.cli import (
     jobs,
     launches,
     pools,
+    runner,
     runners,
     tokens,
 )
@@ -28,12 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(daemons.serve)
+app.command("reflect")(daemons.reflect)
 app.command("executor")(daemons.executor)
 app.command("simulator")(daemons.simulator)
 app.command("demo")(daemons.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(jobs.app, name="jobs", help="Workflow jobs, and why one waits.")
 app.add_typer(runners.app, name="runners", help="Runners being made, at work, or left over.")
+app.add_typer(runner.app, name="runner", help="GitHub's runner program on this machine.")
 app.add_typer(executors.app, name="executors", help="Executors, and whether they serve.")
 app.add_typer(launches.app, name="launches", help="Executors that were started for work.")
 app.add_typer(pools.app, name="pools", help="Pools and how full they are.")

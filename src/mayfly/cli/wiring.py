@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mayfly.backends import OpenAccessRules, OpenBus, OpenStore
 from mayfly.cli.backends import backend
 from mayfly.cli.launchers import open_launchers
-from mayfly.cli.settings import IntakeKind, Settings
+from mayfly.cli.settings import AccessRulesTable, IntakeKind, Settings
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.claims import Claims
@@ -20,10 +20,12 @@ from mayfly.engine.executors import Executors
 from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
+from mayfly.engine.offers import Offers
 from mayfly.engine.orphans import Orphans
 from mayfly.engine.pending import PendingChecks
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.reconciler import Reconciler
+from mayfly.engine.reflections import Reflections
 from mayfly.engine.retries import Retries
 from mayfly.engine.reviews import Reviews
 from mayfly.engine.scaler import Scaler, lanes
@@ -31,6 +33,7 @@ from mayfly.engine.sweeps import Sweeps
 from mayfly.engine.tickets import Tickets
 from mayfly.engine.versions import Versions
 from mayfly.github.app import open_github
+from mayfly.github.secrets import Secret
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
 from mayfly.ports import AccessRules, Bus, Clock, GitHub, Launcher, Ledger
@@ -152,11 +155,24 @@ def connected(
     )
 
 
+async def kept_apart(
+    table: AccessRulesTable, key: Secret | None, clock: Clock, stack: AsyncExitStack
+) -> AccessRules | None:
+    """The rules that are kept apart from the ledger, opened until `stack` closes; None: none."""
+    if table.backend is None or table.url is None:
+        return None
+    open_rules: OpenAccessRules = backend("access_rules", table.backend).open_access_rules
+    plain = key.reveal() if key else None
+    opening = open_rules(table.url, clock, database=table.database, key=plain)
+    return await stack.enter_async_context(opening)
+
+
 @asynccontextmanager
 async def open_plane(settings: Settings) -> AsyncIterator[Running]:
     """Everything but the listening socket, for as long as the context lives."""
     file, pools, clock = settings.file, settings.pools, SystemClock()
     pull = file.github.intake is IntakeKind.PULL
+    consumes = file.github.intake is IntakeKind.BUS
     open_store: OpenStore = backend("stores", file.store.backend).open_store
     open_bus: OpenBus = backend("buses", file.bus.backend).open_bus
     telemetry, news = Telemetry([pool.name for pool in pools]), News(clock)
@@ -164,18 +180,13 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
         ledger, stored = await stack.enter_async_context(
             open_store(settings.store_url.reveal(), clock, file.deadlines)
         )
-        names = [pool.name for pool in pools]
-        bus = await stack.enter_async_context(open_bus(settings.bus_url.reveal(), clock, names))
+        bus = await stack.enter_async_context(
+            open_bus(settings.bus_url.reveal(), clock, settings.subjects)
+        )
         github = await stack.enter_async_context(open_github(settings.github, clock))
         telemetry.budget_read_by(github.least_share)
-        table, beneath = file.access_rules, stored
-        if table.backend is not None and table.url is not None:
-            key = settings.access_key.reveal() if settings.access_key else None
-            open_rules: OpenAccessRules = backend("access_rules", table.backend).open_access_rules
-            beneath = await stack.enter_async_context(
-                open_rules(table.url, clock, database=table.database, key=key)
-            )
-        access = DeclaredAccessRules(settings.rules, beneath)
+        kept = await kept_apart(file.access_rules, settings.access_key, clock, stack)
+        access = DeclaredAccessRules(settings.rules, kept or stored)
         launchers = await stack.enter_async_context(
             open_launchers(file.launchers, pools, file.server.url, clock)
         )
@@ -206,6 +217,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             executors=Executors(ledger, news, file.deadlines),
             explanations=stages.explanations,
             retries=stages.retries,
+            offers=Offers(ledger, github, clock),
             news=news,
             tickets=Tickets(ledger.launches, news, telemetry),
             runner_prefix=file.runner_prefix,
@@ -216,9 +228,13 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             tokens=file.tokens,
             telemetry=telemetry,
             pull=pull,
+            consumes=consumes,
         )
         await stack.enter_async_context(stages.doorbells.open())
         await stack.enter_async_context(stages.scaler.open())
         await stack.enter_async_context(stages.reconciler.open())
         await stack.enter_async_context(stages.reviews.open())
+        if consumes:
+            reflections = Reflections(bus, stages.intake.submit, telemetry)
+            await stack.enter_async_context(reflections.open())
         yield Running(plane, app)

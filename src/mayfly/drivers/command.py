@@ -15,13 +15,14 @@ from pathlib import Path
 
 import msgspec
 
-from mayfly.drivers import jitconfig
+from mayfly.drivers import accounts, configuring, jitconfig
+from mayfly.drivers.configuring import Configuring
 from mayfly.drivers.guard import Started
-from mayfly.drivers.programs import Ended, Programs, spoken
+from mayfly.drivers.programs import Ended, Programs, sentence
 from mayfly.drivers.runs import SEARCH_PATH
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.model.protocol import Entrusted, Finished, Granted, Outcome
+from mayfly.ports import Driver
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +50,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Variables of the programs here, beside PATH, HOME, LANG and MAYFLY_SLOT."""
     inherit: tuple[str, ...] = ("MORELLO_HOSTNAME",)
     """Variables of the executor's own environment that the programs find, too, where set."""
+    configure: configuring.Settings | None = None
+    """Token mode, the table `[runner.configure]`: a program here registers the runner, and `run`
+    gets its settings files in place of the JIT config. Unset: JIT mode."""
 
 
 @asynccontextmanager
 async def open_driver(settings: Settings, home: Path, _: Started) -> AsyncIterator[Driver]:
     """A driver of one board. Nobody asks whether a job may begin: a board has no way to us."""
     _check(settings)
-    driver = BoardDriver(settings, home)
+    programs = Programs(home, _environment(settings, home), settings.grace_seconds)
+    board = BoardDriver(settings, home, programs)
+    driver: BoardDriver | TokenBoardDriver = board
+    if settings.configure is not None:
+        account = accounts.chosen(settings.configure.run_as, home.name)
+        driver = TokenBoardDriver(board, Configuring(settings.configure, home, account, programs))
     try:
         yield driver
     finally:
@@ -65,9 +74,9 @@ async def open_driver(settings: Settings, home: Path, _: Started) -> AsyncIterat
 class BoardDriver:
     """Boots, runs one runner, and powers off: at once after trouble, else when nothing comes."""
 
-    def __init__(self, settings: Settings, home: Path) -> None:
+    def __init__(self, settings: Settings, home: Path, programs: Programs) -> None:
         self._settings = settings
-        self._programs = Programs(home, _environment(settings, home), settings.grace_seconds)
+        self._programs = programs
         self._on = home / "board-on"
         """There from before the board is booted until it was powered off."""
         self._prepared = False
@@ -130,7 +139,7 @@ class BoardDriver:
             (*settings.prepare, variant), within=settings.prepare_seconds
         )
         if ended.exit_code != 0:
-            raise Permanent(_sentence("prepare", settings.prepare, ended))
+            raise Permanent(sentence("prepare", settings.prepare, ended))
 
     async def _settled(self) -> None:
         """After a runner: what a stop has cut off must not go on, and no error may hide its end."""
@@ -150,7 +159,7 @@ class BoardDriver:
                 settings.power_off, within=settings.power_off_seconds
             )
             if ended.exit_code != 0:
-                raise Permanent(_sentence("power_off", settings.power_off, ended))
+                raise Permanent(sentence("power_off", settings.power_off, ended))
             self._on.unlink()
             log.info("board.off")
 
@@ -180,17 +189,50 @@ class BoardDriver:
         await self._programs.stop()
 
 
+class TokenBoardDriver:
+    """The same, and a program here registers the runner: the board never sees the token."""
+
+    def __init__(self, board: BoardDriver, own: Configuring) -> None:
+        self._board = board
+        self._own = own
+
+    async def prepare(self, claim: Granted) -> None:
+        """Boot the board."""
+        await self._board.prepare(claim)
+
+    async def configure(self, order: Entrusted) -> str:
+        """The settings files, packed."""
+        return await self._own.registered(order)
+
+    @property
+    def token_spent(self) -> bool:
+        """Whether no process that was given a token is left."""
+        return self._own.token_spent
+
+    async def run(self, name: str, jit_config: str) -> Finished:
+        """One runner, with the settings files in place of a JIT config."""
+        return await self._board.run(name, jit_config)
+
+    async def cleanup(self) -> None:
+        """As the board's, and nothing is left of a configure program."""
+        try:
+            await self._board.cleanup()
+        finally:
+            await self._own.cleared()
+
+    async def close(self) -> None:
+        """The board is off."""
+        try:
+            await self._board.close()
+        finally:
+            await self._own.cleared()
+
+
 def _finished(settings: Settings, ended: Ended) -> Finished:
     """What the end means; without a guard nothing here knows whether a job had begun."""
     if ended.exit_code == 0:
         return Finished(Outcome.DONE, 0, "")
-    return Finished(Outcome.FAILED, ended.exit_code, _sentence("remote", settings.remote, ended))
-
-
-def _sentence(role: str, command: tuple[str, ...], ended: Ended) -> str:
-    code = ended.exit_code
-    how = "could not be run" if code is None else f"ended with exit code {code}"
-    return f"{role} ({command[0]}) {how}{spoken(ended.said)}"
+    return Finished(Outcome.FAILED, ended.exit_code, sentence("remote", settings.remote, ended))
 
 
 def _environment(settings: Settings, home: Path) -> dict[str, str]:
@@ -218,6 +260,8 @@ def _check(settings: Settings) -> None:
     for name in ("prepare_seconds", "power_off_seconds", "grace_seconds"):
         if (seconds := getattr(settings, name)) <= 0:
             raise InvalidSettings(f"{name} is {seconds}; it must be positive")
+    if settings.configure is not None:
+        configuring.check(settings.configure)
     if settings.idle_seconds < 0:
         raise InvalidSettings(f"idle_seconds is {settings.idle_seconds}; 0 is after each job")
     if secret := [name for name in settings.inherit if name.startswith("MAYFLY_")]:

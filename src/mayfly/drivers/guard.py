@@ -1,9 +1,10 @@
-"""The job-start guard: before a job's first step, was this very job admitted? (ledger rule R12)
+"""The job-start hook: a job began on this runner, and may it run? (ledger rules R9, R12)
 
 The runner calls a script (`ACTIONS_RUNNER_HOOK_JOB_STARTED`) that the job cannot write to. It asks
-over one FIFO and gets the answer over another, and needs a shell and coreutils only. No answer
-means no. The runner's own user can speak for it, so the first line decides, and the control plane
-stops by heartbeat what it sees at work without having been asked.
+over one FIFO and gets the answer over another, and needs a shell and coreutils only. With a guard
+no answer means no; without one it only tells, and the job begins at once. The runner's own user can
+speak for it, so the first line decides, and the control plane stops by heartbeat what it sees at
+work without having been asked.
 """
 
 import asyncio
@@ -48,6 +49,18 @@ exit 1
 """
 
 
+_TELLING = """\
+#!/bin/sh
+# Tells that this job began, so that a lost webhook is no loss. Holds nothing up.
+PATH=/usr/bin:/bin
+LC_ALL=C
+export PATH LC_ALL
+printf '%s %s %s\\n' "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID" "$GITHUB_RUN_ATTEMPT" |
+  timeout 10 tee {ask} >/dev/null
+exit 0
+"""
+
+
 class Started(Protocol):
     """Asks the control plane whether the job that began was admitted."""
 
@@ -75,8 +88,11 @@ def question_in(line: bytes) -> Question | None:
 class Guard:
     """One hook script, its two FIFOs and the one question they carry."""
 
-    def __init__(self, directory: Path, started: Started, seconds: float) -> None:
+    def __init__(
+        self, directory: Path, started: Started, seconds: float, *, asks: bool = True
+    ) -> None:
         self._directory = directory
+        self._asks = asks
         self._started = started
         self._seconds = seconds
         self._ask, self._answer = directory / "ask", directory / "answer"
@@ -91,9 +107,13 @@ class Guard:
         """Why it may not run."""
 
     @classmethod
-    def opened(cls, home: Path, started: Started, seconds: float) -> Self:
-        """A guard that listens; its directory is ours, the runner's user may only pass through."""
-        guard = cls(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home)), started, seconds)
+    def opened(cls, home: Path, started: Started, seconds: float, *, asks: bool = True) -> Self:
+        """A guard that listens; its directory is ours, the runner's user may only pass through.
+
+        One that does not ask lets every job begin, and tells the control plane that it did.
+        """
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+        guard = cls(directory, started, seconds, asks=asks)
         guard._write()
         guard._listen()
         return guard
@@ -112,7 +132,7 @@ class Guard:
     def _write(self) -> None:
         os.mkfifo(self._ask)
         os.mkfifo(self._answer)
-        script = _SCRIPT.format(
+        script = (_SCRIPT if self._asks else _TELLING).format(
             ask=shlex.quote(str(self._ask)),
             answer=shlex.quote(str(self._answer)),
             seconds=max(1, round(self._seconds + 5)),  # ours speaks first, with a reason
@@ -143,6 +163,10 @@ class Guard:
     async def _decide(self, line: bytes) -> None:
         self.question = question_in(line)
         answer = await self._asked_for(self.question)
+        if not self._asks:
+            if not answer.allowed:
+                log.warning("job.untold question=%s reason=%r", self.question, answer.reason)
+            return
         if answer.allowed:
             os.write(self._answered, b"allowed\n")
             return

@@ -8,7 +8,7 @@ import base64
 import binascii
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +21,8 @@ from mayfly.model.errors import Permanent
 FILES = (".runner", ".credentials", ".credentials_rsaparams")
 PLACEHOLDER = "{jitconfig}"
 VARIABLE = "ACTIONS_RUNNER_INPUT_JITCONFIG"
+PASSED = ".jitconfig"
+"""The name of the file that is passed."""
 _KEY = ".credentials_rsaparams"
 _LARGEST = 60 * 1024  # less than a pipe holds, so that writing it never waits for the runner
 _FILE_SECONDS = 10.0
@@ -42,16 +44,20 @@ class JitDelivery(StrEnum):
 
 def unpacked(jit_config: str) -> dict[str, bytes]:
     """The files in a JIT config; Permanent for any other name, so that none can be a path."""
+    files = _files(jit_config)
+    if unknown := set(files) - set(FILES):
+        raise Permanent(f"the JIT config holds {len(unknown)} file(s) that no runner has")
+    return files
+
+
+def _files(jit_config: str) -> dict[str, bytes]:
     try:
         packed = msgspec.json.decode(
             base64.b64decode(jit_config, validate=True), type=dict[str, str]
         )
-        files = {name: base64.b64decode(text, validate=True) for name, text in packed.items()}
+        return {name: base64.b64decode(text, validate=True) for name, text in packed.items()}
     except (binascii.Error, ValueError, msgspec.DecodeError):
         raise Permanent("the JIT config is not base64 of a JSON object of files") from None
-    if unknown := set(files) - set(FILES):
-        raise Permanent(f"the JIT config holds {len(unknown)} file(s) that no runner has")
-    return files
 
 
 def checked(jit_config: str) -> str:
@@ -68,9 +74,14 @@ def write_files(jit_config: str, place: Path, account: Account) -> None:
 
 
 @contextmanager
-def passing_file(jit_config: str, place: Path, account: Account) -> Iterator[Path]:
-    """A file with the JIT config for one reader; it is removed as soon as it was opened."""
-    name = ".jitconfig"
+def passing_file(
+    jit_config: str, place: Path, account: Account, seconds: float = _FILE_SECONDS
+) -> Iterator[Path]:
+    """A file with the JIT config for one reader; it is removed as soon as it was opened.
+
+    After `seconds` it is removed unread.
+    """
+    name = PASSED
     _create(place, name, jit_config.encode(), 0o400, account)
     path = place / name
     loop = asyncio.get_running_loop()
@@ -80,22 +91,34 @@ def passing_file(jit_config: str, place: Path, account: Account) -> Iterator[Pat
         stack.callback(os.close, watch)
         loop.add_reader(watch, lambda: path.unlink(missing_ok=True))
         stack.callback(loop.remove_reader, watch)
-        late = loop.call_later(_FILE_SECONDS, lambda: path.unlink(missing_ok=True))
+        late = loop.call_later(seconds, lambda: path.unlink(missing_ok=True))
         stack.callback(late.cancel)
         yield path
 
 
 def withheld(lines: list[str], jit_config: str) -> list[str]:
-    """The lines, without those that hold a piece of the JIT config or of its private key."""
+    """The lines, without those that hold a piece of the JIT config or of a secret in it."""
     secrets = [jit_config]
     with suppress(Permanent):  # not the known shape: the text itself is all there is to look for
-        secrets.append(unpacked(jit_config).get(_KEY, b"").decode(errors="replace"))
-    pieces = {each[at : at + _WINDOW] for each in secrets for at in range(len(each) - _WINDOW + 1)}
-    return [line for line in lines if not _holds(line, pieces)]
+        files = _files(jit_config)
+        # Of GitHub's three files one is secret; of another program's settings any may be.
+        hidden = [_KEY] if set(files) <= set(FILES) else list(files)
+        secrets += [files.get(name, b"").decode(errors="replace") for name in hidden]
+    return without(lines, secrets)
 
 
-def _holds(line: str, pieces: set[str]) -> bool:
-    return any(line[at : at + _WINDOW] in pieces for at in range(len(line) - _WINDOW + 1))
+def without(lines: list[str], secrets: Iterable[str]) -> list[str]:
+    """The lines, without those that hold a piece of a secret: 24 characters, or the whole of it."""
+    pieces: dict[int, set[str]] = {}
+    for secret in filter(None, secrets):
+        size = min(len(secret), _WINDOW)
+        found = {secret[at : at + size] for at in range(len(secret) - size + 1)}
+        pieces.setdefault(size, set()).update(found)
+    return [line for line in lines if not any(_holds(line, *each) for each in pieces.items())]
+
+
+def _holds(line: str, size: int, pieces: set[str]) -> bool:
+    return any(line[at : at + size] in pieces for at in range(len(line) - size + 1))
 
 
 def _create(place: Path, name: str, content: bytes, mode: int, account: Account) -> None:

@@ -17,6 +17,7 @@ from mayfly.drivers.guard import Started
 from mayfly.drivers.jitconfig import PLACEHOLDER, JitDelivery
 from mayfly.drivers.kept import Order
 from mayfly.drivers.runs import KeeperDriver, RunnerSettings
+from mayfly.drivers.stock import Stock
 from mayfly.ports import Driver
 
 log = logging.getLogger(__name__)
@@ -57,14 +58,16 @@ def driver_of(settings: Settings, home: Path, account: Account, started: Started
 
 
 class ProcessRecipe:
-    """A copy of the template, and the runner in it, as another user where we may change ours."""
+    """A copy of the runner, and the runner in it, as another user where we may change ours."""
 
     def __init__(self, settings: Settings, account: Account) -> None:
         self._settings = settings
         self._account = account
 
-    async def placed(self, home: Path) -> Path:
-        """A copy of the template."""
+    async def placed(self, home: Path, stock: Stock | None) -> Path:
+        """A copy of the release or of the template."""
+        if stock is not None:
+            return await stock.place()
         return await workplaces.fresh(home, self._account, self._settings.template)
 
     def order(self, place: Path, jit_config: str, hook: Path | None, stack: ExitStack) -> Order:

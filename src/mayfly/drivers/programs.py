@@ -4,7 +4,10 @@ import asyncio
 from pathlib import Path
 from typing import NamedTuple
 
+from mayfly.drivers.accounts import Account
+from mayfly.drivers.jitconfig import without
 from mayfly.drivers.kept import Kept, Order, end_predecessor
+from mayfly.drivers.runs import user
 from mayfly.model.errors import Permanent
 
 
@@ -17,6 +20,15 @@ class Ended(NamedTuple):
     """The last lines of its output, or why it could not be run."""
 
 
+class Private(NamedTuple):
+    """Where a program runs apart from the operator's others."""
+
+    directory: Path
+    account: Account
+    environment: dict[str, str]
+    """Beside the others'; the program alone gets it."""
+
+
 class Programs:
     """What runs programs; `home` keeps word of the one that runs."""
 
@@ -26,33 +38,44 @@ class Programs:
         self._grace = grace_seconds
         self._running: Kept | None = None
         self._turn = asyncio.Lock()
+        self.orderly = True
+        """Whether nothing is left of the last program that ended."""
 
     async def ended(
-        self, command: tuple[str, ...], *, given: str | None = None, within: float | None = None
+        self,
+        command: tuple[str, ...],
+        *,
+        given: str | None = None,
+        within: float | None = None,
+        private: Private | None = None,
+        secrets: tuple[str, ...] = (),
     ) -> Ended:
         """Run it with `given` on its stdin. Permanent when it takes longer than `within` seconds.
 
-        Cancelling ends it: asked first, killed after the grace time.
+        Cancelling ends it: asked first, killed after the grace time. What it says of `secrets` is
+        left out.
         """
         async with self._turn:
             kept = self._running = await Kept.spawned()
             try:
                 kept.record(self._record)
-                kept.order(self._order(command, given))
+                kept.order(self._order(command, given, private))
                 async with asyncio.timeout(within):
                     report = await kept.ended()
             except TimeoutError:
                 raise Permanent(
                     f"{command[0]} was ended, because it took longer than {within} s"
-                    f"{spoken(kept.output())}"
+                    f"{spoken(without(kept.output(), secrets))}"
                 ) from None
             finally:
                 await kept.stop()
+                self.orderly = kept.orderly
                 self._record.unlink(missing_ok=True)
                 self._running = None
         if report is not None and report.refused is not None:
             return Ended(None, [report.refused])
-        return Ended(report.exit_code if report else None, kept.output())
+        said = without(kept.output(), secrets)
+        return Ended(report.exit_code if report else None, said)
 
     async def stop(self) -> None:
         """No program runs, neither of ours nor of a crashed predecessor."""
@@ -62,16 +85,23 @@ class Programs:
             await end_predecessor(self._record, self._grace)
             self._record.unlink(missing_ok=True)
 
-    def _order(self, command: tuple[str, ...], given: str | None) -> Order:
+    def _order(self, command: tuple[str, ...], given: str | None, private: Private | None) -> Order:
         return Order(
             command=command,
-            environment=self._environment,
-            directory="/",
-            user=None,
+            environment=self._environment | (private.environment if private else {}),
+            directory=str(private.directory) if private else "/",
+            user=user(private.account) if private else None,
             input=given,
-            no_new_privileges=False,
+            no_new_privileges=private is not None,
             grace_seconds=self._grace,
         )
+
+
+def sentence(role: str, command: tuple[str, ...], ended: Ended) -> str:
+    """What a program that failed was for, how it ended and what it said."""
+    code = ended.exit_code
+    how = "could not be run" if code is None else f"ended with exit code {code}"
+    return f"{role} ({command[0]}) {how}{spoken(ended.said)}"
 
 
 def spoken(lines: list[str], longest: int = 2000) -> str:

@@ -6,21 +6,22 @@ Such a driver is a recipe: where a runner is placed, and what its keeper is orde
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from mayfly.drivers import guard, jitconfig, workplaces
+from mayfly.drivers import exitcodes, guard, jitconfig, workplaces
 from mayfly.drivers.accounts import Account
 from mayfly.drivers.guard import Guard, Started
 from mayfly.drivers.jitconfig import PLACEHOLDER, JitDelivery
-from mayfly.drivers.kept import Kept, Order, Report, User, end_predecessor
+from mayfly.drivers.kept import Kept, Order, User, end_predecessor
+from mayfly.drivers.stock import Stock
 from mayfly.model.errors import InvalidSettings, Permanent
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
+from mayfly.releases import cache
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,18 @@ _LONGEST_DETAIL = 2000
 class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every such driver has to be told of its runner; a driver's own settings follow."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ("bin/Runner.Listener", "run")
     """The runner's program and arguments; a relative path is looked up in the fresh directory.
-    For GitHub's runner: `bin/Runner.Listener run`, because `run.sh` hides exit codes."""
+    GitHub's own, and not its `run.sh`, which hides exit codes."""
     jit: JitDelivery = JitDelivery.FILES
     """How it gets its JIT config; files is what GitHub's runner writes itself."""
     template: Path | None = None
     """A directory whose content each fresh directory has: the unpacked runner."""
+    release: str | None = None
+    """Instead of a template: a release `mayfly runner install` has put here, `newest` or a
+    version. `newest` is kept current by the executor itself."""
+    cache: Path | None = None
+    """Where releases are installed; unset: `runners` in the state directory."""
     run_as: str | None = None
     """The user; `{slot}` in it is the executor's slot. Default as root: mayfly-runner-SLOT,
     mayfly-runner or nobody, the first that exists. Otherwise the executor's own."""
@@ -54,8 +60,11 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class Recipe(Protocol):
     """What tells one such driver from another."""
 
-    async def placed(self, home: Path) -> Path:
-        """A fresh directory in `home`, and whatever else the runner will need."""
+    async def placed(self, home: Path, stock: Stock | None) -> Path:
+        """A fresh directory in `home`, and whatever else the runner will need.
+
+        With a `stock`, the runner is a copy taken from it.
+        """
 
     def order(self, place: Path, jit_config: str, hook: Path | None, stack: ExitStack) -> Order:
         """The keeper's order; `stack` ends with the runner. `hook` is the guard's script."""
@@ -88,16 +97,22 @@ class KeeperDriver:
         self._kept: Kept | None = None
         self._guard: Guard | None = None
         self._place: Path | None = None
+        self._stock: Stock | None = None
+        if settings.release is not None and settings.cache is not None:
+            self._stock = Stock(home, account, settings.cache, settings.release)
 
     async def prepare(self, claim: Granted) -> None:
-        """A fresh directory, a guard that listens and a keeper that waits for its order."""
+        """A fresh directory, a job-start hook and a keeper that waits for its order."""
         await self._emptied()
-        with _as_permanent(f"cannot prepare {self._home}"):
+        with as_permanent(f"cannot prepare {self._home}"):
             self._kept, self._spare = await self.stand_by(), None
             self._kept.record(self._record)
-            self._place = await self._recipe.placed(self._home)
-            if claim.guard:
-                self._guard = Guard.opened(self._home, self._started, self._settings.guard_seconds)
+            self._place = await self._recipe.placed(self._home, self._stock)
+            # A hook of the operator's own is not taken away for what only tells.
+            if claim.guard or guard.VARIABLE not in self._settings.environment:
+                self._guard = Guard.opened(
+                    self._home, self._started, self._settings.guard_seconds, asks=claim.guard
+                )
 
     async def run(self, name: str, jit_config: str) -> Finished:
         """One runner, to the end of its last process."""
@@ -105,18 +120,25 @@ class KeeperDriver:
         if kept is None or place is None:
             raise Permanent("the driver was not prepared for this runner")
         with ExitStack() as stack:
-            with _as_permanent(f"cannot place the JIT config in {place}"):
+            with as_permanent(f"cannot place the JIT config in {place}"):
                 hook = self._guard.hook if self._guard else None
                 config = jitconfig.checked(jit_config)
                 kept.order(self._recipe.order(place, config, hook, stack))
             log.info("runner.ordered runner=%s", name)
-            stack.enter_context(self._stopping_the_refused(kept))
+            stack.enter_context(
+                stopping_the_refused(self._guard, self._settings.refused_seconds, kept.hang_up)
+            )
             try:
                 report = await kept.ended()
             finally:
                 await kept.stop()
         output = [] if report and report.exit_code == 0 else kept.output()
-        return self._finished(report, jitconfig.withheld(output, jit_config))
+        output = jitconfig.withheld(output, jit_config)
+        if report is not None and report.refused is not None:
+            return Finished(Outcome.FAILED, None, report.refused)
+        how = None if report else "vanished with its keeper"
+        code = report.exit_code if report else None
+        return finished(self._guard, code, self._settings.command, output, how)
 
     async def cleanup(self) -> None:
         """Nothing is left, and a keeper waits for the next claim."""
@@ -126,12 +148,16 @@ class KeeperDriver:
     async def close(self) -> None:
         """Nothing is left."""
         await self._emptied()
+        if self._stock is not None:
+            await self._stock.close()
         if self._spare is not None:
             await self._spare.stop()
             self._spare = None
 
     async def stand_by(self) -> Kept:
-        """A keeper, before it is needed: the start of an interpreter would delay a job."""
+        """A keeper and a copy of the runner, before they are needed: either would delay a job."""
+        if self._stock is not None:
+            self._stock.refill()
         if self._spare is not None and not self._spare.waiting:
             await self._spare.stop()
             self._spare = None
@@ -151,7 +177,8 @@ class KeeperDriver:
                 if strays := workplaces.kill_strays(place, self._account):
                     log.warning("processes.killed count=%d directory=%s", strays, place)
         await self._recipe.released()
-        for directory in [*places, *guard.left(self._home)]:
+        unused = self._stock.strays() if self._stock else workplaces.copies(self._home)
+        for directory in [*places, *unused, *guard.left(self._home)]:
             await workplaces.remove(directory)
         self._record.unlink(missing_ok=True)
 
@@ -165,35 +192,40 @@ class KeeperDriver:
         await end_predecessor(self._record, self._settings.grace_seconds)
         return False
 
-    @contextlib.contextmanager
-    def _stopping_the_refused(self, kept: Kept) -> Iterator[None]:
-        """A runner fails a refused job and ends by itself; one that lingers is stopped."""
-        loop = asyncio.get_running_loop()
-        waiting: list[asyncio.TimerHandle] = []
-        if self._guard is not None:
-            self._guard.on_refusal = lambda: waiting.append(
-                loop.call_later(self._settings.refused_seconds, kept.hang_up)
-            )
-        try:
-            yield
-        finally:
-            for timer in waiting:
-                timer.cancel()
 
-    def _finished(self, report: Report | None, output: list[str]) -> Finished:
-        """What the end means; an exit code is no evidence once a job has begun."""
-        began = self._guard.question if self._guard else None
-        code = report.exit_code if report else None
-        if report is not None and report.refused is not None:
-            return Finished(Outcome.FAILED, None, report.refused)
-        if self._guard is not None and self._guard.refusal is not None:
-            return Finished(Outcome.DONE, code, f"a job was refused: {self._guard.refusal}")
-        if began is not None:
-            return Finished(Outcome.DONE, code, f"ran a job of {began.repository}")
-        if code == 0:
-            return Finished(Outcome.DONE, code, "")
-        what = "vanished with its keeper" if code is None else f"ended with exit code {code}"
-        return Finished(Outcome.FAILED, code, _detail(self._settings.command[0], what, output))
+@contextlib.contextmanager
+def stopping_the_refused(
+    asked: Guard | None, seconds: float, stop: Callable[[], object]
+) -> Iterator[None]:
+    """A runner fails a refused job and ends by itself; one that lingers is stopped."""
+    loop = asyncio.get_running_loop()
+    waiting: list[asyncio.TimerHandle] = []
+    if asked is not None:
+        asked.on_refusal = lambda: waiting.append(loop.call_later(seconds, stop))
+    try:
+        yield
+    finally:
+        for timer in waiting:
+            timer.cancel()
+
+
+def finished(
+    asked: Guard | None,
+    code: int | None,
+    command: Sequence[str],
+    output: list[str],
+    how: str | None = None,
+) -> Finished:
+    """What the end means; an exit code is no evidence once a job has begun."""
+    if asked is not None and asked.refusal is not None:
+        return Finished(Outcome.DONE, code, f"a job was refused: {asked.refusal}")
+    if asked is not None and asked.question is not None:
+        return Finished(Outcome.DONE, code, f"ran a job of {asked.question.repository}")
+    if code == 0:
+        return Finished(Outcome.DONE, code, "")
+    if how is None:
+        how = "vanished" if code is None else exitcodes.ended(command, code)
+    return Finished(Outcome.FAILED, code, _detail(command[0], how, output))
 
 
 def check(settings: RunnerSettings) -> None:
@@ -210,8 +242,18 @@ def check(settings: RunnerSettings) -> None:
         raise InvalidSettings(
             f"template {settings.template} is not a directory; unpack the runner there"
         )
+    if settings.release is not None:
+        _check_release(settings, settings.release)
     if settings.grace_seconds <= 0:
         raise InvalidSettings(f"grace_seconds is {settings.grace_seconds}; it must be positive")
+
+
+def _check_release(settings: RunnerSettings, release: str) -> None:
+    if settings.template is not None:
+        raise InvalidSettings("template and release are both given; remove one of them")
+    if settings.cache is None:
+        raise InvalidSettings("release is given without a cache; say where releases are installed")
+    cache.chosen(settings.cache, release)
 
 
 def environment(
@@ -225,6 +267,8 @@ def environment(
         "TMPDIR": str(temporary),
         "USER": account.name,
     }
+    if exitcodes.is_githubs(settings.command):
+        own |= exitcodes.ENVIRONMENT
     return own | settings.environment | ({guard.VARIABLE: str(hook)} if hook else {})
 
 
@@ -236,7 +280,7 @@ def user(account: Account) -> User | None:
 
 
 @contextlib.contextmanager
-def _as_permanent(what: str) -> Iterator[None]:
+def as_permanent(what: str) -> Iterator[None]:
     """A full disk or a read-only one: a person has to act."""
     try:
         yield

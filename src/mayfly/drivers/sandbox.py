@@ -23,6 +23,7 @@ from mayfly.drivers.guard import Started
 from mayfly.drivers.jitconfig import PLACEHOLDER, JitDelivery
 from mayfly.drivers.kept import Kept, Order
 from mayfly.drivers.runs import KeeperDriver, RunnerSettings
+from mayfly.drivers.stock import Stock
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.ports import Driver
 
@@ -90,6 +91,8 @@ class SandboxRecipe:
         self._account = account
         self._program = program
         self._cgroup = cgroup
+        self._runner = settings.template
+        """Whose entries HOME shows: the template, or this job's copy of a release."""
 
     async def try_out(self) -> None:
         """InvalidSettings when the kernel or a path forbids such a sandbox."""
@@ -112,9 +115,12 @@ class SandboxRecipe:
             said = " | ".join(kept.output()) or (report and report.refused) or "it said nothing"
             raise InvalidSettings(f"{self._program} cannot make a sandbox here: {said}; {_ADVICE}")
 
-    async def placed(self, home: Path) -> Path:
+    async def placed(self, home: Path, stock: Stock | None) -> Path:
         """A directory for what is passed; the runner's own home is in the sandbox."""
         await self._limited()
+        if stock is not None:
+            self._runner = await stock.place()
+            (self._runner / "tmp").rmdir()  # the sandbox has its own, in memory
         return await workplaces.fresh(home, self._account, None)
 
     def order(self, place: Path, jit_config: str, hook: Path | None, stack: ExitStack) -> Order:
@@ -142,7 +148,8 @@ class SandboxRecipe:
         )
 
     async def released(self) -> None:
-        """The cgroup is gone, and whatever was in it."""
+        """The cgroup is gone, and whatever was in it; a job's copy goes with its directory."""
+        self._runner = self._settings.template
         if self._cgroup is not None:
             await self._cgroup.remove()
 
@@ -158,7 +165,7 @@ class SandboxRecipe:
             gid=account.gid,
             own_network=settings.network == "none",
             disk_bytes=settings.disk_mb * _MEGABYTE,
-            template=settings.template,
+            template=self._runner,
             read_only=settings.read_only,
             read_write=settings.read_write,
         )

@@ -11,19 +11,51 @@ from mayfly.drivers.accounts import Account, check_reachable
 from mayfly.model.errors import Permanent
 
 _PREFIX = "work-"
+_COPIED = "copy-"
 
 
 async def fresh(home: Path, account: Account, template: Path | None) -> Path:
     """A new directory that belongs to `account`, with a copy of `template` in it."""
-    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+    place = new_copy(home)
+    await fill(place, template, account)
+    return handed_over(place, account)
+
+
+def new_copy(home: Path) -> Path:
+    """An empty directory that nobody else can reach, for a copy of the runner."""
+    return Path(tempfile.mkdtemp(prefix=_COPIED, dir=home))
+
+
+async def fill(copy: Path, template: Path | None, account: Account) -> None:
+    """Put what `template` holds there, and a directory for temporary files, all of `account`.
+
+    Not the directory itself: until it is handed over nobody else can reach what is in it.
+    """
+    if template is not None:
+        await _copy(template, copy)
+    inside = _closed(copy)
+    if account.other:
+        await _done("chown", "-hR", f"{account.uid}:{account.gid}", "--", *inside)
+
+
+def handed_over(copy: Path, account: Account) -> Path:
+    """The copy as the fresh directory of a job, which belongs to `account`."""
+    place = copy.rename(copy.with_name(_PREFIX + copy.name.removeprefix(_COPIED)))
     if account.other:
         check_reachable(place, account)
-    if template is not None:
-        await _copy(template, place)
-    (place / "tmp").mkdir(exist_ok=True)
-    if account.other:
-        # The directory itself last: until then nobody else can reach what root writes into it.
-        await _done("chown", "-hR", f"{account.uid}:{account.gid}", "--", str(place))
+        os.chown(place, account.uid, account.gid)
+    return place
+
+
+def copies(home: Path) -> list[Path]:
+    """Copies no job has been given."""
+    return sorted(home.glob(f"{_COPIED}*"))
+
+
+def passage(home: Path) -> Path:
+    """A new directory of ours, in which anybody may open what he knows by name and may read."""
+    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+    place.chmod(0o711)
     return place
 
 
@@ -61,6 +93,13 @@ def kill_strays(place: Path, account: Account) -> int:
         if started := keeper.started_at(pid):
             keeper.send(pid, started, signal.SIGKILL)
     return len(strays)
+
+
+def _closed(copy: Path) -> list[str]:
+    """What is in it; cp has given it the template's own mode."""
+    copy.chmod(0o700)
+    (copy / "tmp").mkdir(exist_ok=True)
+    return [str(path) for path in copy.iterdir()]
 
 
 async def _copy(template: Path, place: Path) -> None:

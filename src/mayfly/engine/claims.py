@@ -1,7 +1,8 @@
 """Claims: what an executor asks for, from the first question to the last word (R3, R4, R12)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import msgspec
@@ -19,6 +20,7 @@ from mayfly.model.errors import (
     GitHubRefused,
     MayflyError,
     NotFound,
+    Permanent,
     RefusalKind,
     StaleClaim,
     Transient,
@@ -27,6 +29,8 @@ from mayfly.model.jobs import JobState, WorkflowJobEvent
 from mayfly.model.pools import Pool
 from mayfly.model.protocol import (
     ClaimOrder,
+    ConfiguredOrder,
+    Entrusted,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
@@ -38,6 +42,8 @@ from mayfly.model.protocol import (
 from mayfly.model.runners import (
     Claim,
     ClaimId,
+    ClaimState,
+    GitHubRunner,
     Registration,
     RunKey,
     Sighting,
@@ -49,6 +55,9 @@ from mayfly.telemetry import Telemetry
 LOOKS = 10
 LOOK_EVERY = timedelta(milliseconds=200)
 """How long the guard waits for the delivery that says which job has begun: 2 s."""
+SHOWN_LOOKS = 4
+SHOWN_EVERY = timedelta(seconds=1)
+"""How long a runner that a program has registered may take to appear in GitHub's list: 3 s."""
 
 log = structlog.get_logger("mayfly")
 
@@ -136,34 +145,51 @@ class Claims:
         mint = await self._ledger.minting(claim, boot, self._prefix)
         await self._delete_older(mint)
         group = mint.group
-        try:
+        async with self._asking(mint):
             minted = await self._github.mint(
                 group.installation, group.scope, mint.name, group.labels
             )
-        except Transient as failed:
-            self._telemetry.github_refused(failed)
-            await self._delay(claim, failed)
-            raise
-        except GitHubRefused as refused:
-            self._telemetry.github_refused(refused)
-            self._news.publish(
-                "registration.refused", claim=claim, kind=refused.kind, reason=str(refused)
-            )
-            if refused.kind is RefusalKind.NAME_EXISTS:
-                await self._delay(claim, refused)
-                raise Transient(f"the name {mint.name} is taken; the next one will do") from refused
-            self._aftermath.follow(await self._ledger.refused(claim, str(refused)))
-            raise
-        try:
-            await self._ledger.registered(claim, mint.claim.generation, minted.github_id)
-        except StaleClaim:
-            await self._take_back(mint, minted.github_id)
-            raise
-        self._telemetry.runner_online(group.pool, self._clock.now() - mint.claim.made_at)
-        self._news.publish("runner.registered", runner=mint.name, pool=group.pool)
+        await self._registered(mint.claim, group, mint.name, minted.github_id)
         return Registered(
             name=mint.name, generation=mint.claim.generation, jit_config=minted.jit_config
         )
+
+    async def entrust(self, claim: ClaimId, boot: str) -> Entrusted:
+        """A registration token for a program beside the executor, which registers the runner.
+
+        The name is recorded as for a mint, and nothing proves it gone before the token is spent or
+        over. Errors as of `register`.
+        """
+        mint = await self._ledger.minting(claim, boot, self._prefix)
+        await self._delete_older(mint)
+        group = mint.group
+        async with self._asking(mint):
+            _check_listable(group.labels)
+            token = await self._github.registration_token(group.installation, group.scope)
+        await self._ledger.entrusted(claim, mint.claim.generation)
+        self._news.publish("registration.entrusted", runner=mint.name, pool=group.pool)
+        return Entrusted(
+            name=mint.name,
+            generation=mint.claim.generation,
+            labels=group.labels,
+            url=token.url,
+            token=token.token,
+        )
+
+    async def configured(self, claim_id: ClaimId, order: ConfiguredOrder) -> None:
+        """The runner of an entrusted name is registered, and its token is spent. Idempotent.
+
+        Transient: GitHub does not answer. Permanent: it does not show it, or with other labels.
+        """
+        claim, group = await self._ledger.claimed(claim_id)
+        if (claim.boot, claim.generation) != (order.boot, order.generation):
+            raise StaleClaim(f"claim {claim_id} has moved on since generation {order.generation}")
+        if claim.state in {ClaimState.REGISTERED, ClaimState.BUSY}:
+            return
+        name = runner_name(self._prefix, claim_id, order.generation)
+        found = await self._shown(group, name)
+        _check_labels(found, group.labels)
+        await self._registered(claim, group, name, found.id)
 
     async def heartbeat(self, claim: ClaimId, boot: str) -> HeartbeatAnswer:
         """Whether the executor shall go on."""
@@ -172,12 +198,15 @@ class Claims:
         return HeartbeatAnswer(order=order, reason=reason)
 
     async def started(self, claim_id: ClaimId, order: StartedOrder) -> StartedAnswer:
-        """May the job on this runner run (R12)?
+        """May the job on this runner run (R12)? Without a guard it is but noted that it began (R9).
 
         Transient while GitHub does not say which it is, or the access rules cannot be read.
         """
         run = RunKey(order.repository, order.run_id, order.run_attempt)
         self._aftermath.follow(await self._ledger.started(claim_id, order.boot, run))
+        known, _ = await self._ledger.claimed(claim_id)
+        if not self._guards(known.pool):
+            return StartedAnswer(allowed=True)
         claim, group = await self._attributed(claim_id)
         event = await self._job_on(claim, group, order)
         decision = await self._admission.decide(event)
@@ -194,8 +223,59 @@ class Claims:
 
     async def finish(self, claim_id: ClaimId, order: FinishOrder) -> None:
         """The executor's last word. Idempotent."""
-        changes = await self._ledger.finish(claim_id, order.boot, order.outcome, order.detail)
+        changes = await self._ledger.finish(
+            claim_id, order.boot, order.outcome, order.detail, token_spent=order.token_spent
+        )
         self._aftermath.follow(changes)
+
+    @asynccontextmanager
+    async def _asking(self, mint: Mint) -> AsyncIterator[None]:
+        """What follows when GitHub says no to a registration, or nothing."""
+        claim = mint.claim.id
+        try:
+            yield
+        except Transient as failed:
+            self._telemetry.github_refused(failed)
+            await self._delay(claim, failed)
+            raise
+        except GitHubRefused as refused:
+            self._telemetry.github_refused(refused)
+            self._news.publish(
+                "registration.refused", claim=claim, kind=refused.kind, reason=str(refused)
+            )
+            if refused.kind is RefusalKind.NAME_EXISTS:
+                await self._delay(claim, refused)
+                raise Transient(f"the name {mint.name} is taken; the next one will do") from refused
+            self._aftermath.follow(await self._ledger.refused(claim, str(refused)))
+            raise
+
+    async def _shown(self, group: DemandGroup, name: str) -> GitHubRunner:
+        """The runner that somebody says is registered; a list may lag behind."""
+        for look in range(SHOWN_LOOKS):
+            await asyncio.sleep(SHOWN_EVERY.total_seconds() if look else 0)
+            try:
+                found = await self._github.find_runner(group.installation, group.scope, name)
+            except (Transient, GitHubRefused) as error:
+                self._telemetry.github_refused(error)
+                raise
+            if found is not None:
+                return found
+        raise Permanent(
+            f"GitHub does not show a runner {name}, although the configure program ended with 0; "
+            "it has to register under the {name} and at the {url} it is given"
+        )
+
+    async def _registered(
+        self, claim: Claim, group: DemandGroup, name: str, github_id: int
+    ) -> None:
+        """GitHub has the runner; StaleClaim when nobody waits for it, and it is deleted again."""
+        try:
+            await self._ledger.registered(claim.id, claim.generation, github_id)
+        except StaleClaim:
+            await self._take_back(claim, group, name, github_id)
+            raise
+        self._telemetry.runner_online(group.pool, self._clock.now() - claim.made_at)
+        self._news.publish("runner.registered", runner=name, pool=group.pool)
 
     async def _delay(self, claim: ClaimId, why: MayflyError) -> None:
         """StaleClaim when others need the machine more."""
@@ -214,16 +294,18 @@ class Claims:
             if sighting is Sighting.BUSY:
                 raise StaleClaim(f"runner {older.name} of this claim is at work already")
 
-    async def _take_back(self, mint: Mint, github_id: int) -> None:
+    async def _take_back(self, claim: Claim, group: DemandGroup, name: str, github_id: int) -> None:
         minted = Registration(
-            name=mint.name,
-            claim=mint.claim.id,
-            generation=mint.claim.generation,
-            github_id=github_id,
+            name=name, claim=claim.id, generation=claim.generation, github_id=github_id
         )
-        sighting = await delete_at_github(self._github, minted, mint.group, self._telemetry)
-        changes = await self._ledger.saw(mint.name, sighting)
+        sighting = await delete_at_github(self._github, minted, group, self._telemetry)
+        changes = await self._ledger.saw(name, sighting)
         self._aftermath.follow(changes)
+
+    def _guards(self, pool: str) -> bool:
+        """Whether jobs of the pool wait for leave; one that is no longer declared has a guard."""
+        declared = self._pools.get(pool.lower())
+        return declared is None or declared.guard
 
     async def _attributed(self, claim_id: ClaimId) -> tuple[Claim, DemandGroup]:
         """The claim, with its job if a delivery names it soon: that spares a call to GitHub."""
@@ -249,3 +331,24 @@ class Claims:
                 await self._record(event)
                 return event
         raise Transient(f"GitHub does not say yet which job runner {name} has")
+
+
+def _check_listable(labels: Sequence[str]) -> None:
+    """Runner programs take labels in one word with commas, where a stranger's may hold one, too."""
+    if odd := [label for label in labels if "," in label]:
+        raise GitHubRefused(
+            RefusalKind.INVALID_REQUEST,
+            f"the label {odd[0]!r} has a comma, which a runner that a program registers cannot "
+            "have; nothing was asked",
+        )
+
+
+def _check_labels(runner: GitHubRunner, labels: Sequence[str]) -> None:
+    """One with others would be given other jobs, or none."""
+    found, wanted = ({one.lower() for one in every} for every in (runner.labels, labels))
+    if found != wanted:
+        raise Permanent(
+            f"runner {runner.name} was registered with the labels {', '.join(sorted(found))}, "
+            f"expected {', '.join(sorted(wanted))}; pass {{labels}} to the configure program, and "
+            "tell it to add none of its own (--no-default-labels)"
+        )

@@ -1,6 +1,7 @@
 """Versions: which release of GitHub's runner each machine runs, and how long it will do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import structlog
 
 from mayfly.engine.news import News
 from mayfly.model.errors import GitHubRefused, Transient
-from mayfly.model.releases import Outlook, Release, Version, days_left
+from mayfly.model.releases import Outlook, Release, Version, days_left, newest_of
 from mayfly.model.runners import Claim, ClaimState, runner_name
 from mayfly.ports import Clock, GitHub, Ledger
 from mayfly.telemetry import Telemetry
@@ -63,15 +64,13 @@ class Versions:
     async def turn(self, ledger_seconds: float) -> None:
         """Its share of this turn."""
         self._forget(ledger_seconds)
-        try:
+        with self._telling():
             if ledger_seconds >= self._ask_at:
                 await self._ask(ledger_seconds)
+        with self._telling():
             self._releases = await self._ledger.releases()
             if self._releases:
                 await self._look_at_some(ledger_seconds)
-        except (Transient, GitHubRefused) as error:
-            self._telemetry.github_refused(error)
-            log.warning("versions.unseen", reason=str(error))
         pools = dict.fromkeys(seen.pool for seen in self._seen.values())
         outlooks = {pool: self.outlook(pool) for pool in pools}
         self._telemetry.versions_seen({pool: one.days for pool, one in outlooks.items() if one})
@@ -89,7 +88,7 @@ class Versions:
         installation, scope = scopes[self._asked % len(scopes)]
         self._asked += 1
         self._ask_at = now + AGAIN_SECONDS
-        newest = await self._github.newest_release(installation, scope)
+        newest = newest_of(await self._github.offers(installation, scope))
         self._ask_at = now + ASKED_EVERY_SECONDS
         if newest is not None:
             await self._ledger.offered(newest)
@@ -99,7 +98,8 @@ class Versions:
         connected = [claim for claim in claims if _has_connected(claim, now)]
         due = [claim for claim in connected if now >= self._look_at.get(claim.machine, now)]
         for claim in due[:LOOKS_PER_TURN]:
-            await self._look(claim, now)
+            with self._telling():
+                await self._look(claim, now)
 
     async def _look(self, claim: Claim, now: float) -> None:
         self._look_at[claim.machine] = now + AGAIN_SECONDS
@@ -120,6 +120,15 @@ class Versions:
                 newest=str(found.newest),
                 days=int(found.days),
             )
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """One installation's or scope's error must not cost the others their turn."""
+        try:
+            yield
+        except (Transient, GitHubRefused) as error:
+            self._telemetry.github_refused(error)
+            log.warning("versions.unseen", reason=str(error))
 
     def _outlook_of(self, machine: str) -> Outlook:
         version = self._seen[machine].version

@@ -7,9 +7,15 @@ from mayfly.executor.client import Client
 from mayfly.executor.logs import complain, line
 from mayfly.executor.patience import Timing, answered
 from mayfly.executor.shutdown import Shutdown, cancelled, unless
-from mayfly.model.errors import MayflyError, NotFound, Permanent, StaleClaim, Unauthentic
-from mayfly.model.protocol import Granted, Order, Outcome, Registered, StartedAnswer
-from mayfly.ports import Driver, Finished
+from mayfly.model.errors import (
+    MayflyError,
+    NotFound,
+    Permanent,
+    StaleClaim,
+    Unauthentic,
+)
+from mayfly.model.protocol import Finished, Granted, Order, Outcome, Registered, StartedAnswer
+from mayfly.ports import Driver, TokenDriver
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +62,8 @@ class ClaimWork:
         self._shutdown = shutdown
         self._timing = timing
         self._prepare_timeout = prepare_timeout
+        self._token_spent: bool | None = None
+        """Whether nobody has a registration token of the claim any more; None: nobody ever had."""
 
     async def done(self) -> Finished:
         """How it ended, once the control plane knows it. The driver has cleaned up."""
@@ -109,9 +117,15 @@ class ClaimWork:
             async with asyncio.timeout(self._prepare_timeout):
                 await self._driver.prepare(self._claim)
                 prepared = True
-                registered = await answered(
-                    lambda: self._client.register(self._claim.claim), "registration", self._timing
-                )
+                match self._driver:
+                    case TokenDriver() as own:
+                        registered = await self._configured(own)
+                    case _:
+                        registered = await answered(
+                            lambda: self._client.register(self._claim.claim),
+                            "registration",
+                            self._timing,
+                        )
         except TimeoutError:
             late = f"no runner was registered within {self._prepare_timeout:.0f} s"
             if prepared:  # the control plane or GitHub was silent, not this machine's fault
@@ -119,6 +133,21 @@ class ClaimWork:
             raise Permanent(late) from None
         log.info(line("runner.registered", claim=self._claim.claim, runner=registered.name))
         return registered
+
+    async def _configured(self, driver: TokenDriver) -> Registered:
+        """The driver's own program registers the runner, with a token the board never sees."""
+        claim = self._claim.claim
+        self._token_spent = False
+        order = await answered(
+            lambda: self._client.entrust(claim), "registration-token", self._timing
+        )
+        settings = await driver.configure(order)
+        name, generation = order.name, order.generation
+        del order  # the token is spent
+        await answered(
+            lambda: self._client.configured(claim, generation), "configured", self._timing
+        )
+        return Registered(name=name, generation=generation, jit_config=settings)
 
     async def _heartbeats(self) -> str:
         """Beat from now on; the reason, when the control plane says stop."""
@@ -140,12 +169,16 @@ class ClaimWork:
     async def _cleaned_up(self) -> None:
         try:
             await self._driver.cleanup()
+            if self._token_spent is not None and isinstance(self._driver, TokenDriver):
+                self._token_spent = self._driver.token_spent
         except MayflyError as error:
             # The next prepare tries again and fails its claim, so the machine gets the blame.
             complain("cleanup.failed", claim=self._claim.claim, reason=str(error))
 
     async def _finish(self, finished: Finished) -> None:
-        order = self._client.finish_order(finished.outcome, finished.detail)
+        order = self._client.finish_order(
+            finished.outcome, finished.detail, token_spent=bool(self._token_spent)
+        )
         try:
             await unless(
                 self._shutdown.stop,

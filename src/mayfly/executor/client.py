@@ -11,6 +11,8 @@ from mayfly.model.protocol import (
     AttendOrder,
     BootOrder,
     ClaimOrder,
+    ConfiguredOrder,
+    Entrusted,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
@@ -87,6 +89,17 @@ class Client:
         body = await self._calls.post(_path(claim, "registration"), order, _MINTING_SECONDS)
         return expected(read(body, Registered))
 
+    async def entrust(self, claim: str) -> Entrusted:
+        """A registration token, and what to register. Permanent when GitHub refuses."""
+        order = BootOrder(boot=self._boot)
+        path = _path(claim, "registration-token")
+        return expected(read(await self._calls.post(path, order, _MINTING_SECONDS), Entrusted))
+
+    async def configured(self, claim: str, generation: int) -> None:
+        """The runner is registered. Permanent when GitHub does not show it so. Idempotent."""
+        order = ConfiguredOrder(boot=self._boot, generation=generation)
+        await self._calls.post(_path(claim, "configured"), order, _MINTING_SECONDS)
+
     async def started(
         self, claim: str, repository: str, run_id: int, run_attempt: int
     ) -> StartedAnswer:
@@ -100,9 +113,11 @@ class Client:
         """The work on the claim is over. Idempotent."""
         await self._calls.post(_path(claim, "finish"), order)
 
-    def finish_order(self, outcome: Outcome, detail: str) -> FinishOrder:
+    def finish_order(
+        self, outcome: Outcome, detail: str, *, token_spent: bool = False
+    ) -> FinishOrder:
         """How this run of the executor ended its work."""
-        return FinishOrder(boot=self._boot, outcome=outcome, detail=detail)
+        return FinishOrder(boot=self._boot, outcome=outcome, detail=detail, token_spent=token_spent)
 
 
 def _path(claim: str, verb: str) -> str:

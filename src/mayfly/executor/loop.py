@@ -21,8 +21,8 @@ from mayfly.executor.shutdown import Shutdown, cancelled, unless
 from mayfly.executor.tickets import redeemed
 from mayfly.model.errors import InvalidSettings, MayflyError, Transient
 from mayfly.model.launches import Ticket
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Bus, Driver, Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
+from mayfly.ports import Bus, Driver
 
 log = logging.getLogger(__name__)
 

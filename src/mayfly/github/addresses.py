@@ -1,6 +1,7 @@
 """Paths of GitHub's API, made of names that strangers chose."""
 
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from mayfly.github.refusals import Asked
 from mayfly.model.access import GITHUB_NAME, Scope
@@ -29,9 +30,25 @@ class Address(NamedTuple):
     runner_permission: str
     """What it takes to register runners there."""
 
+    @property
+    def place(self) -> str:
+        """The path on GitHub's own pages: `OWNER/REPO` or `OWNER`."""
+        return self.path.partition("/")[2]
+
     def asked(self, what: str, needs: str = "") -> Asked:
         """What is asked there: `what` is a verb phrase that reads well before `for PLACE`."""
         return Asked(f"{what} for {self.label}", self.label, needs or self.runner_permission)
+
+
+def web(api_url: str) -> str:
+    """Where the pages of the GitHub at this API address are, without a slash at the end.
+
+    `https://api.github.com` and `https://api.NAME.ghe.com` have a host of their own for the API,
+    GitHub Enterprise Server has the path `/api/v3`.
+    """
+    parts = urlsplit(api_url)
+    host = parts.netloc.removeprefix("api.") if not parts.path.strip("/") else parts.netloc
+    return f"{parts.scheme}://{host}"
 
 
 def of_scope(scope: Scope) -> Address:

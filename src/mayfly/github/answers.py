@@ -8,7 +8,7 @@ import msgspec
 from mayfly.github.records import Id, Time
 from mayfly.model.errors import GitHubUnreachable
 from mayfly.model.jobs import InstallationId
-from mayfly.model.releases import version_in
+from mayfly.model.releases import Offer, version_in
 from mayfly.model.repositories import Run
 from mayfly.model.runners import GitHubRunner
 
@@ -177,8 +177,25 @@ class RunnerRecord(msgspec.Struct, frozen=True, kw_only=True):
 class RunnerApplication(msgspec.Struct, frozen=True, kw_only=True):
     """The runner's program for one kind of machine, as GitHub offers it."""
 
+    os: str
+    architecture: str
+    download_url: str
     filename: str
     """As in `actions-runner-linux-x64-2.330.0.tar.gz`."""
+    sha256_checksum: str | None = None
+    temp_download_token: str | None = None
+
+    @property
+    def offer(self) -> Offer:
+        """The same in our words."""
+        return Offer(
+            os=self.os,
+            architecture=self.architecture,
+            filename=self.filename,
+            url=self.download_url,
+            sha256=self.sha256_checksum or None,
+            token=self.temp_download_token or None,
+        )
 
 
 class JitConfig(msgspec.Struct, frozen=True, kw_only=True):

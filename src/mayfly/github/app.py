@@ -20,14 +20,14 @@ from mayfly.github.limits import REGISTRATION
 from mayfly.github.listings import Listings
 from mayfly.github.secrets import Secret
 from mayfly.github.sessions import Sessions
-from mayfly.github.tokens import AppKey
+from mayfly.github.tokens import AppKey, LocalKey, Signer, VaultKey
 from mayfly.model.access import Scope
 from mayfly.model.deliveries import Attempt
-from mayfly.model.errors import InvalidSettings
+from mayfly.model.errors import InvalidSettings, not_installed
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
-from mayfly.model.releases import Version
+from mayfly.model.releases import Offer
 from mayfly.model.repositories import Repository, Runs
-from mayfly.model.runners import GitHubRunner, Minted, Sighting
+from mayfly.model.runners import GitHubRunner, Minted, RegistrationToken, Sighting
 from mayfly.ports import Clock
 
 _DEFAULT_GROUP = 1
@@ -39,8 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     app_id: str
     """The App's id or client id, as its settings page shows it."""
-    private_key: Secret
-    """See `tokens.read_key`."""
+    private_key: Secret | VaultKey
+    """The key, see `tokens.read_key`, or where it is."""
     api_url: str = "https://api.github.com"
     """`https://HOST/api/v3` for GitHub Enterprise Server."""
     connect_seconds: float = 5.0
@@ -90,12 +90,26 @@ async def open_github(
             concurrency=settings.concurrency,
             clock=clock,
         )
-        key = AppKey(settings.app_id, settings.private_key, clock)
-        sessions = Sessions(key, calls, budgets, clock)
-        try:
-            yield GitHubApp(sessions, budgets, clock)
-        finally:
-            await sessions.close()
+        async with _signing(settings.private_key) as signer:
+            key = AppKey(settings.app_id, signer, clock)
+            sessions = Sessions(key, calls, budgets, clock)
+            try:
+                yield GitHubApp(sessions, budgets, clock, addresses.web(settings.api_url))
+            finally:
+                await sessions.close()
+
+
+@asynccontextmanager
+async def _signing(key: Secret | VaultKey) -> AsyncIterator[Signer]:
+    if isinstance(key, Secret):
+        yield LocalKey(key)
+        return
+    try:
+        from mayfly.github import keyvault  # noqa: PLC0415 - an extra, and a second to import
+    except ImportError as error:
+        raise not_installed("[github] key_vault_key", "azure", error) from error
+    async with keyvault.open_signer(key.url) as signer:
+        yield signer
 
 
 def checked(settings: Settings) -> Settings:
@@ -127,10 +141,11 @@ def _is_address(url: str) -> bool:
 class GitHubApp:
     """The port `GitHub` over GitHub's REST API, or anything that speaks it."""
 
-    def __init__(self, sessions: Sessions, budgets: Budgets, clock: Clock) -> None:
+    def __init__(self, sessions: Sessions, budgets: Budgets, clock: Clock, web: str) -> None:
         self._sessions = sessions
         self._clock = clock
         self._budgets = budgets
+        self._web = web
         self._jobs = Jobs(sessions)
         self._listings = Listings(sessions)
         self._log = DeliveryLog(sessions)
@@ -191,9 +206,9 @@ class GitHubApp:
         address = addresses.of_scope(scope)
         return [runner async for runner in self._listings.runners_at(installation, address)]
 
-    async def newest_release(self, installation: InstallationId, scope: Scope) -> Version | None:
+    async def offers(self, installation: InstallationId, scope: Scope) -> list[Offer]:
         """See the port."""
-        return await self._listings.newest_release(installation, addresses.of_scope(scope))
+        return await self._listings.offers(installation, addresses.of_scope(scope))
 
     async def run_jobs(
         self, installation: InstallationId, owner: str, repository: str, run: int, attempt: int
@@ -237,8 +252,10 @@ class GitHubApp:
         """See the port. GitHubRefused with DELIVERY_GONE when the log does not have it."""
         await self._log.redeliver(attempt)
 
-    async def registration_token(self, installation: InstallationId, scope: Scope) -> Secret:
-        """Good for an hour and any number of runners: never near the machine that runs the job."""
+    async def registration_token(
+        self, installation: InstallationId, scope: Scope
+    ) -> RegistrationToken:
+        """See the port."""
         address = addresses.of_scope(scope)
         request = Request(
             "POST",
@@ -248,7 +265,8 @@ class GitHubApp:
             hour=REGISTRATION,
         )
         answer = await self._sessions.ask(installation, request)
-        return Secret(read(answer.data, IssuedToken, request.asked.what).token)
+        token = read(answer.data, IssuedToken, request.asked.what).token
+        return RegistrationToken(token, f"{self._web}/{address.place}")
 
     async def app(self) -> App:
         """The App itself; the cheapest proof that the key is right."""

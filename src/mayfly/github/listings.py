@@ -21,7 +21,7 @@ from mayfly.github.sessions import PAGE, Sessions
 from mayfly.model.access import Scope
 from mayfly.model.errors import GitHubRefused, GitHubUnreachable, RateLimited
 from mayfly.model.jobs import InstallationId
-from mayfly.model.releases import Version, version_in
+from mayfly.model.releases import Offer
 from mayfly.model.repositories import Repository, Run, Runs
 from mayfly.model.runners import GitHubRunner
 
@@ -84,16 +84,13 @@ class Listings:
         async for item in self._sessions.pages(installation, request, "runners"):
             yield read(item, RunnerRecord, asked.what).runner
 
-    async def newest_release(
-        self, installation: InstallationId, address: Address
-    ) -> Version | None:
-        """The newest version of the runner that is offered there, whatever the machine."""
+    async def offers(self, installation: InstallationId, address: Address) -> list[Offer]:
+        """The runner's program as it is offered there, for each kind of machine."""
         asked = address.asked("list the releases of the runner")
         request = Request("GET", f"{address.path}/actions/runners/downloads", asked)
         answer = await self._sessions.ask(installation, request)
         offered = read(answer.data, list[RunnerApplication], asked.what)
-        versions = (version_in(application.filename) for application in offered)
-        return max(filter(None, versions), default=None)
+        return [application.offer for application in offered]
 
     async def runs(self, repository: Repository, status: str, etag: str | None) -> Runs | None:
         """The newest of a status; None when they are as they were at `etag`."""

@@ -7,6 +7,8 @@ POOL = "MAYFLY_POOL"
 URL = "MAYFLY_URL"
 TICKET = "MAYFLY_TICKET"
 """The one that must not be kept where others read it, or be worthless once it was used."""
+TICKET_FILE = f"{TICKET}_FILE"
+"""Or a file that has it, where others may look at the environment."""
 _LONGEST = 500
 
 

@@ -1,7 +1,7 @@
 """What an executor and the control plane say to each other over HTTPS (`/v1`)."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -135,7 +135,8 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BootOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`POST /v1/claims/{id}/registration` and `/heartbeat`: which run of the executor speaks."""
+    """`POST /v1/claims/{id}/registration`, `/registration-token`, `/heartbeat`: which run of the
+    executor speaks."""
 
     boot: str
 
@@ -149,6 +150,27 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Registered(name={self.name!r}, generation={self.generation}, jit_config=…)"
+
+
+class Entrusted(msgspec.Struct, frozen=True, kw_only=True):
+    """Leave to register the runner `name` oneself. `token` is a secret, good for an hour."""
+
+    name: str
+    generation: int
+    labels: tuple[str, ...]
+    url: str
+    """The web address to register at: `https://HOST/OWNER/REPO`."""
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Entrusted(name={self.name!r}, generation={self.generation}, token=…)"
+
+
+class ConfiguredOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/claims/{id}/configured`: that runner is registered, and the token is spent."""
+
+    boot: str
+    generation: int
 
 
 class Order(StrEnum):
@@ -193,9 +215,21 @@ class Outcome(StrEnum):
     """The environment or the runner could not be started."""
 
 
-class FinishOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Finished(NamedTuple):
+    """How a driver's runner ended."""
+
+    outcome: Outcome
+    exit_code: int | None
+    detail: str
+
+
+class FinishOrder(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """`POST /v1/claims/{id}/finish`. Idempotent."""
 
     boot: str
     outcome: Outcome
     detail: str = ""
+    token_spent: bool = False
+    """No process that was given a registration token of this claim is left."""

@@ -1,10 +1,12 @@
 """Releases of GitHub's runner: which version is given jobs, and for how many days more."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from math import ceil
 from typing import NamedTuple
+
+import msgspec
 
 
 class Version(NamedTuple):
@@ -25,6 +27,30 @@ class Release(NamedTuple):
     seen_at: datetime
 
 
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A release for one kind of machine, as GitHub offers it for download."""
+
+    os: str
+    """`linux`, `osx` or `win`."""
+    architecture: str
+    """`x64`, `arm64` or `arm`."""
+    filename: str
+    """As in `actions-runner-linux-x64-2.330.0.tar.gz`."""
+    url: str
+    sha256: str | None
+    """Of the archive; older servers of one's own do not tell it."""
+    token: str | None = None
+    """A bearer token for the download alone, short-lived; few servers ask for one."""
+
+    @property
+    def version(self) -> Version | None:
+        """None: its name holds none."""
+        return version_in(self.filename)
+
+    def __repr__(self) -> str:
+        return f"Offer({self.filename!r})"
+
+
 MINIMUM = Version(2, 329, 0)
 """An older runner cannot register.
 
@@ -42,6 +68,11 @@ def version_in(text: str) -> Version | None:
     """The version in a file's name or a runner's own word; None: there is none."""
     found = _VERSION.search(text)
     return Version(*map(int, found.groups())) if found else None
+
+
+def newest_of(offers: Iterable[Offer]) -> Version | None:
+    """The newest version that is offered, whatever the machine."""
+    return max(filter(None, (offer.version for offer in offers)), default=None)
 
 
 def days_left(version: Version, releases: Collection[Release], now: datetime) -> float:

@@ -154,6 +154,13 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Ledger seconds since when GitHub could not be asked about it."""
     unreached: int = 0
     """Tries since then."""
+    token_until: float | None = None
+    """Ledger seconds until which whoever has the registration token that was handed out for it may
+    still register it, so that nothing proves it gone before (R6); None: nobody has one."""
+
+    def may_appear(self, at: float) -> bool:
+        """Whether a runner of this name can come to be although GitHub has none now."""
+        return self.token_until is not None and self.token_until > at
 
 
 class Sighting(StrEnum):
@@ -180,6 +187,17 @@ class Minted(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Minted(github_id={self.github_id}, jit_config=…)"
+
+
+class RegistrationToken(NamedTuple):
+    """Registers any runners at one scope for an hour: a secret."""
+
+    token: str
+    url: str
+    """The web address it belongs to, as runner programs want it: `https://HOST/OWNER/REPO`."""
+
+    def __repr__(self) -> str:
+        return f"RegistrationToken(url={self.url!r}, token=…)"
 
 
 class GitHubRunner(NamedTuple):

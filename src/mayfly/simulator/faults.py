@@ -44,6 +44,20 @@ class HookRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     count: int | None = None
 
 
+class DownloadRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fault of downloads of the runner's archive."""
+
+    fault: Literal["interrupted", "corrupted", "wrong_checksum", "slow"]
+    """`wrong_checksum` is announced by the API; the others befall the bytes."""
+    after_bytes: int = 20_000
+    """`interrupted`: so many come; `corrupted`: the one after them is another."""
+    bytes_per_second: int = 100_000
+    """`slow` only."""
+    probability: float = 1.0
+    count: int | None = None
+    """How many downloads it still strikes; None: all."""
+
+
 class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that goes wrong at present."""
 
@@ -54,6 +68,7 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     error_retry_after: int | None = None
     api: tuple[ApiRule, ...] = ()
     webhooks: tuple[HookRule, ...] = ()
+    downloads: tuple[DownloadRule, ...] = ()
     withheld_definitions: tuple[str, ...] = ()
     """GUIDs of the runner service that no runner is told of."""
 
@@ -87,11 +102,19 @@ class Mischief:
                 return rule
         return None
 
-    def _strikes(self, rule: ApiRule | HookRule) -> bool:
+    def for_download(self, *kinds: str) -> DownloadRule | None:
+        """The fault of one download, or of what is announced of it."""
+        for index, rule in enumerate(self.faults.downloads):
+            if rule.fault in kinds and self._strikes(rule):
+                self.faults = replace(self.faults, downloads=_spent(self.faults.downloads, index))
+                return rule
+        return None
+
+    def _strikes(self, rule: ApiRule | HookRule | DownloadRule) -> bool:
         return rule.count != 0 and self._random.random() < rule.probability
 
 
-RuleT = TypeVar("RuleT", ApiRule, HookRule)
+RuleT = TypeVar("RuleT", ApiRule, HookRule, DownloadRule)
 
 
 def _spent(rules: tuple[RuleT, ...], index: int) -> tuple[RuleT, ...]:

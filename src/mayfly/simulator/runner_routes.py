@@ -8,13 +8,14 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath
 from msgspec import Struct
 
-from mayfly.simulator import access, action_shapes, jitconfig
+from mayfly.simulator import access, action_shapes, archives, jitconfig
 from mayfly.simulator.account_shapes import Json, moment
 from mayfly.simulator.asking import Asked, answer, authorization, body_of, paged, word, world_of
 from mayfly.simulator.refusals import not_found
 from mayfly.simulator.runner_service.admin_routes import administered
 from mayfly.simulator.runner_service.service import service_of
 from mayfly.simulator.runners import DEFAULT_GROUP, Scope
+from mayfly.simulator.world import World
 
 
 class JitAsked(Struct, frozen=True, kw_only=True):
@@ -91,19 +92,23 @@ def _registration_token(request: Asked, scope: Scope) -> Response[Any]:
 
 
 def _downloads(request: Asked) -> Response[Any]:
-    newest = world_of(request).newest_release
-    return answer([_application(arch, newest) for arch in ("x64", "arm64")])
+    world = world_of(request)
+    wrong = world.mischief.for_download("wrong_checksum") is not None
+    return answer([_application(world, one, wrong=wrong) for one in archives.ARCHITECTURES])
 
 
-def _application(architecture: str, version: str) -> Json:
-    filename = f"actions-runner-linux-{architecture}-{version}.tar.gz"
-    releases = "https://github.com/actions/runner/releases/download"
+def _application(world: World, architecture: str, *, wrong: bool) -> Json:
+    version = world.newest_release
+    filename = archives.filename(architecture, version)
+    content = archives.archive(architecture, version, world.settings.runner_archive_bytes)
+    if wrong:
+        content += b"of another file"
     return {
         "os": "linux",
         "architecture": architecture,
-        "download_url": f"{releases}/v{version}/{filename}",
+        "download_url": f"{world.base}/actions/runner/releases/download/v{version}/{filename}",
         "filename": filename,
-        "sha256_checksum": "0" * 64,
+        "sha256_checksum": archives.sha256(content),
     }
 
 

@@ -22,6 +22,7 @@ from mayfly.simulator import (
     control_state_routes,
     manifest_routes,
     protocol_routes,
+    release_routes,
     run_routes,
     runner_routes,
 )
@@ -87,6 +88,7 @@ def application(simulator: Simulator) -> Door:
             *app_routes.ROUTES,
             *runner_routes.ROUTES,
             *run_routes.ROUTES,
+            *release_routes.ROUTES,
             *manifest_routes.ROUTES,
             *protocol_routes.ROUTES,
             *runner_service_routes.IN_THE_API,

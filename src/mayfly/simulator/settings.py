@@ -68,6 +68,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """True: a re-run keeps the job's id, an oddity seen in the field."""
     runner_version: str = "2.336.0"
     """What runners say they are, and the newest release until another is offered."""
+    runner_archive_bytes: int = 64 * 1024
+    """About the size of the runner's archive, some 200 MB on GitHub."""
     token_seconds: int = 3600
     rate_limit: int = 5000
     secondary_points_per_minute: int | None = None

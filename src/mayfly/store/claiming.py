@@ -21,6 +21,11 @@ from mayfly.model.runners import (
 from mayfly.store import attendance, blame, launching, proofs, repairs
 from mayfly.store.turns import Turn
 
+TOKEN_SECONDS = 3600.0
+"""A registration token is good for an hour; ledger time is no faster, but for two turns (R8).
+
+Source: https://docs.github.com/rest/actions/self-hosted-runners
+"""
 GIVES_WAY_AFTER = 120.0
 """Ledger seconds in which GitHub was asked in vain; then a claim holds its slot against no other
 installation's jobs."""
@@ -42,6 +47,8 @@ def claim(
     for predecessor in tables.live_of_machine(order.machine):
         # Who may speak for a machine is known for a pool only: an executor's token is bound to it.
         if predecessor.pool == order.pool and predecessor.boot != order.boot:
+            # An executor ends what a crashed one left running before it asks for anything.
+            proofs.settled(turn, predecessor.id)
             repairs.mourn(turn, predecessor, "its machine came back with another boot id")
     turn.flush()
     if blame.pauses(turn, order.pool, order.machine) or not attendance.serves(turn, order):
@@ -104,10 +111,23 @@ def minting(turn: Turn, claim: Claim, prefix: str) -> Mint | None:
     return Mint(claim=after, group=group, name=name, older=older)
 
 
+def entrusted(turn: Turn, claim_id: ClaimId, generation: int) -> bool:
+    """A registration token goes out; False when the claim has moved on, and it must not."""
+    claim = turn.tables.claim(claim_id)
+    if claim is None or (claim.state, claim.generation) != (ClaimState.MINTING, generation):
+        return False
+    until = turn.at + TOKEN_SECONDS + 2 * turn.deadlines.turn_seconds
+    for minted in turn.tables.registrations_of(claim_id):
+        if minted.generation == generation:
+            turn.tables.put_registration(msgspec.structs.replace(minted, token_until=until))
+    return True
+
+
 def registered(turn: Turn, claim_id: ClaimId, generation: int, github_id: int) -> bool:
     """GitHub has minted; False when the claim has moved on meanwhile, but the id is kept."""
     tables = turn.tables
     claim = tables.claim(claim_id)
+    proofs.settled(turn, claim_id)
     waited_for = claim is not None and (claim.state, claim.generation) == (
         ClaimState.MINTING,
         generation,
@@ -165,8 +185,13 @@ def heartbeat(turn: Turn, claim: Claim) -> Order:
     return Order.STOP
 
 
-def finish(turn: Turn, claim: Claim, outcome: Outcome, detail: str) -> None:
+def finish(
+    turn: Turn, claim: Claim, outcome: Outcome, detail: str, *, token_spent: bool = False
+) -> None:
     """The executor is done; what it registered is still to be proven gone (R6)."""
+    entrusted = proofs.is_entrusted(turn, claim.id)
+    if token_spent:
+        proofs.settled(turn, claim.id)
     if claim.finished:
         return
     after = claim
@@ -175,7 +200,7 @@ def finish(turn: Turn, claim: Claim, outcome: Outcome, detail: str) -> None:
         patience = turn.deadlines.proof_seconds if outcome is Outcome.DONE else 0.0
         proofs.watch(turn, claim.id, turn.at + patience)
     if claim.live or after.state is ClaimState.DONE:
-        _judge(turn, claim, after, outcome)
+        _judge(turn, claim, after, outcome, entrusted=entrusted)
     turn.claim(claim, msgspec.structs.replace(after, finished=True, heard_at=turn.at))
 
 
@@ -219,14 +244,15 @@ def _has_refused_job(turn: Turn, claim: Claim) -> bool:
     return job is not None and isinstance(job.decision, Refused) and not job.pending
 
 
-def _judge(turn: Turn, claim: Claim, ended: Claim, outcome: Outcome) -> None:
+def _judge(turn: Turn, claim: Claim, ended: Claim, outcome: Outcome, *, entrusted: bool) -> None:
     """R15; a machine that was told to stop is not to blame, whatever it was doing.
 
-    The exit of a runner is no evidence that it worked; that it had a job is.
+    The exit of a runner is no evidence that it worked; that it had a job is. One that had a
+    registration token was to register the runner itself, and waited for nobody.
     """
     if ended.state is ClaimState.DONE and (claim.state is ClaimState.BUSY or claim.job):
         blame.cleared(turn, ended)
-    elif claim.state is ClaimState.MINTING:
+    elif claim.state is ClaimState.MINTING and not entrusted:
         return  # it was ready, and waited for GitHub in vain: 5xx and 429 are no machine's fault
     elif ended.state is ClaimState.FAILED and outcome is Outcome.FAILED:
         blame.failed(turn, ended)

@@ -85,6 +85,13 @@ class TransactionalLedger:
         if not await self._transactions.write(step):
             raise StaleClaim(f"claim {claim} has moved on since generation {generation}")
 
+    async def entrusted(self, claim: ClaimId, generation: int) -> None:
+        def step(tables: Tables) -> bool:
+            return claiming.entrusted(Turn(tables, self._deadlines), claim, generation)
+
+        if not await self._transactions.write(step):
+            raise StaleClaim(f"claim {claim} has moved on since generation {generation}")
+
     async def delayed(self, claim: ClaimId, sentence: str) -> Changes:
         return await self._turn(lambda turn: claiming.delayed(turn, claim, sentence))
 
@@ -98,10 +105,14 @@ class TransactionalLedger:
 
         return await self._transactions.write(step)
 
-    async def finish(self, claim: ClaimId, boot: str, outcome: Outcome, detail: str) -> Changes:
-        return await self._turn(
-            lambda turn: claiming.finish(turn, _own(turn.tables, claim, boot), outcome, detail)
-        )
+    async def finish(
+        self, claim: ClaimId, boot: str, outcome: Outcome, detail: str, *, token_spent: bool = False
+    ) -> Changes:
+        def act(turn: Turn) -> None:
+            own = _own(turn.tables, claim, boot)
+            claiming.finish(turn, own, outcome, detail, token_spent=token_spent)
+
+        return await self._turn(act)
 
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         return await self._turn(

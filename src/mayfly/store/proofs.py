@@ -21,6 +21,9 @@ NEEDED_NEGATIVES = 2
 MOST_CHECKS = 5
 """The oldest jobs of a group are looked at when one of its runners is a riddle (R10)."""
 _UNANSWERED = frozenset({Sighting.UNREACHABLE, Sighting.REFUSED})
+_ABSENT = frozenset({Sighting.GONE, Sighting.DELETED, Sighting.NOT_FOUND})
+WHILE_TOKEN_LIVES = 600.0
+"""Ledger seconds between two looks at a name that a registration token may still bring back."""
 LONGEST_SILENCE = 3600.0
 """Ledger seconds between two looks at a name whose installation does not answer (R6)."""
 
@@ -43,6 +46,26 @@ def spoke_again(turn: Turn, claim: Claim) -> None:
             turn.tables.put_registration(unwatched)
 
 
+def settled(turn: Turn, claim: ClaimId) -> None:
+    """Nobody has a registration token of the claim any more: what GitHub answers is proof again."""
+    for registration in turn.tables.registrations_of(claim):
+        if registration.token_until is not None:
+            due = registration.next_look_at
+            turn.tables.put_registration(
+                msgspec.structs.replace(
+                    registration,
+                    token_until=None,
+                    next_look_at=None if due is None else min(due, turn.at),
+                )
+            )
+
+
+def is_entrusted(turn: Turn, claim: ClaimId) -> bool:
+    """Whether its executor was given a registration token, and has not said that it is spent."""
+    names = turn.tables.registrations_of(claim)
+    return any(registration.token_until is not None for registration in names)
+
+
 def saw(turn: Turn, name: str, sighting: Sighting) -> None:
     """What GitHub answered about a name on the worklist."""
     registration = turn.tables.registration(name)
@@ -55,7 +78,9 @@ def saw(turn: Turn, name: str, sighting: Sighting) -> None:
     if registration.unreached and sighting not in _UNANSWERED:
         _answers(turn, claim)
     negatives = registration.negatives + int(sighting is Sighting.NOT_FOUND)
-    if sighting in {Sighting.GONE, Sighting.DELETED} or negatives >= NEEDED_NEGATIVES:
+    if registration.may_appear(turn.at) and sighting in _ABSENT:
+        _absent_for_now(turn, registration, claim)
+    elif sighting in {Sighting.GONE, Sighting.DELETED} or negatives >= NEEDED_NEGATIVES:
         _proven_gone(turn, registration, claim, sighting)
     elif sighting in _UNANSWERED:
         _unreachable(turn, registration, claim)
@@ -131,6 +156,29 @@ def _proven_gone(turn: Turn, registration: Registration, claim: Claim, sighting:
     turn.claim(claim, after)
     if current and claim.job is None:
         _unproven_work(turn, claim, sighting)
+
+
+def _absent_for_now(turn: Turn, registration: Registration, claim: Claim) -> None:
+    """GitHub has no such runner, and whoever has the token may still make it: the name stays.
+
+    The claim need not wait for that, nor its slot: such a runner is registered at most, because an
+    executor starts it only once the ledger has been told of it.
+    """
+    again = turn.at + WHILE_TOKEN_LIVES
+    turn.tables.put_registration(
+        msgspec.structs.replace(
+            registration,
+            github_id=None,
+            negatives=0,
+            next_look_at=min(again, registration.token_until or again),
+            unreachable_since=None,
+            unreached=0,
+        )
+    )
+    if claim.live and registration.generation == claim.generation:
+        end = _end_without_runner(claim, silent=is_silent(claim, turn.deadlines, turn.at))
+        after = advanced(claim, end, turn.at)
+        turn.claim(claim, msgspec.structs.replace(after, written_off=True))
 
 
 def _end_without_runner(claim: Claim, *, silent: bool) -> ClaimState:

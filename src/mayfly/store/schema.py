@@ -114,6 +114,7 @@ registration = sa.Table(
     sa.Column("next_look_at", sa.Float),
     sa.Column("unreachable_since", sa.Float),
     sa.Column("unreached", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("token_until", sa.Float),
 )
 
 machine = sa.Table(

@@ -28,6 +28,8 @@ class WebhookResult(StrEnum):
     """How a request to the webhook endpoint was answered."""
 
     RECORDED = "recorded"
+    REFLECTED = "reflected"
+    REFUSED = "refused"
     PING = "ping"
     STAR = "star"
     INSTALLATION = "installation"
@@ -298,10 +300,8 @@ class Telemetry:
             "Days until GitHub gives a runner of the oldest version in a pool no jobs any more.",
         )
         self.versions_seen({})
-        self._of_pools = (
-            *(self._pool_used, self._pool_queued, self._pool_open, self._pool_stalled),
-            *(self._pool_serving, self._pool_broken),
-        )
+        totals = (self._pool_used, self._pool_queued, self._pool_open, self._pool_stalled)
+        self._of_pools = (*totals, self._pool_serving, self._pool_broken)
 
     def _counter(self, name: str, text: str, values: Mapping[str, Iterable[str]]) -> Counter:
         ((label, members),) = values.items()

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
-from litestar import Response, Router, post
+from litestar import Response, Router, get, post
 from litestar.datastructures import CacheControlHeader
 from litestar.params import FromPath, JSONBody
 from litestar.types import Guard
@@ -16,6 +16,8 @@ from mayfly.model.protocol import (
     AttendOrder,
     BootOrder,
     ClaimOrder,
+    ConfiguredOrder,
+    Entrusted,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
@@ -26,6 +28,7 @@ from mayfly.model.protocol import (
     StartedAnswer,
     StartedOrder,
 )
+from mayfly.model.releases import Offer
 from mayfly.model.runners import ClaimId
 from mayfly.web.callers import Call, bound
 from mayfly.web.injected import GivenLongest, GivenPlane, GivenWaits
@@ -137,6 +140,32 @@ async def register(
 
 
 @post(
+    "/claims/{claim_id:str}/registration-token",
+    status_code=201,
+    cache_control=CacheControlHeader(no_store=True),
+    responses=documented(400, 404, 410, 413, 422, 502, 503),
+)
+async def entrust(
+    request: Call, claim_id: FromPath[str], data: JSONBody[BootOrder], plane: GivenPlane
+) -> Entrusted:
+    """Get a registration token, for a program that registers the runner under the given name."""
+    return await plane.claims.entrust(await _own(request, plane, claim_id, data.boot), data.boot)
+
+
+@post(
+    "/claims/{claim_id:str}/configured",
+    status_code=204,
+    responses=documented(400, 404, 410, 413, 422, 502, 503),
+)
+async def configured(
+    request: Call, claim_id: FromPath[str], data: JSONBody[ConfiguredOrder], plane: GivenPlane
+) -> None:
+    """Say that this runner is registered, and that nobody has the token any more. Idempotent."""
+    check_ids(generation=data.generation)
+    await plane.claims.configured(await _own(request, plane, claim_id, data.boot), data)
+
+
+@post(
     "/claims/{claim_id:str}/started",
     status_code=200,
     responses=documented(400, 404, 410, 413, 502, 503),
@@ -160,13 +189,24 @@ async def finish(
     await plane.claims.finish(await _own(request, plane, claim_id, data.boot), order)
 
 
+@get(
+    "/releases",
+    cache_control=CacheControlHeader(no_store=True),
+    responses=documented(404, 502, 503),
+)
+async def releases(plane: GivenPlane) -> list[Offer]:
+    """Ask which release of GitHub's runner to install; GitHub is asked once in ten minutes."""
+    return list(await plane.offers.newest())
+
+
 def routes(guard: Guard) -> Router:
     """Everything executors call."""
     return Router(
         "/v1",
         route_handlers=[
             *(attend, lease, complete, abandon),
-            *(claim, heartbeat, register, started, finish),
+            *(claim, heartbeat, register, entrust, configured, started, finish),
+            releases,
         ],
         guards=[guard],
         security=[{"bearer": []}],
