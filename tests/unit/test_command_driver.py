@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mayfly.drivers import keeper
 from mayfly.drivers.command import Settings, open_driver
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.protocol import Granted, Outcome
@@ -64,6 +65,13 @@ def supply(place: Stage) -> list[dict[str, object]]:
 
 def of_variant(variant: str | None) -> Granted:
     return msgspec.structs.replace(claim(), variant=variant)
+
+
+def keepers() -> list[int]:
+    """Processes of ours that wait to run a program, or run one."""
+    ours = (Path("/proc/self/task") / str(os.getpid()) / "children").read_text().split()
+    lines = {int(pid): (Path("/proc") / pid / "cmdline").read_bytes() for pid in ours}
+    return [pid for pid, line in lines.items() if os.fsencode(keeper.__file__) in line]
 
 
 ON, OFF = {"on": ""}, {"off": True}
@@ -245,3 +253,17 @@ async def test_settings_that_could_never_work_are_refused(
 def test_a_line_for_a_shell_is_no_program():
     with contextlib.suppress(KeyError), pytest.raises(msgspec.ValidationError, match="array"):
         msgspec.convert({"prepare": "boot $1"}, Settings)
+
+
+async def test_a_program_is_run_by_a_keeper_that_waited_for_it(place: Stage):
+    async with opened(place, settings(place, "hangs")) as driver:
+        assert len(keepers()) == 1, "before anything is to be run"
+        await driver.prepare(claim())
+        (waiting,) = keepers()
+        running = asyncio.create_task(driver.run("r", jit_config()))
+        await place.traced("pid")
+        record = json.loads((place.home / "0" / "keeper.json").read_bytes())
+        assert record["pid"] == waiting
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert keepers() == []

@@ -66,9 +66,13 @@ async def open_driver(settings: Settings, home: Path, _: Started) -> AsyncIterat
         account = accounts.chosen(settings.configure.run_as, home.name)
         driver = TokenBoardDriver(board, Configuring(settings.configure, home, account, programs))
     try:
+        await programs.begin()
         yield driver
     finally:
-        await driver.close()
+        try:
+            await driver.close()
+        finally:
+            await programs.close()
 
 
 class BoardDriver:

@@ -1,6 +1,7 @@
 """Programs of an operator, one at a time, each under a keeper: none outlives the executor."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ class Programs:
         self._environment = environment
         self._grace = grace_seconds
         self._running: Kept | None = None
+        self._spare: Kept | None = None
         self._turn = asyncio.Lock()
         self.orderly = True
         """Whether nothing is left of the last program that ended."""
@@ -56,10 +58,13 @@ class Programs:
         left out.
         """
         async with self._turn:
-            kept = self._running = await Kept.spawned()
+            kept = self._running = await self._stand_by()
+            self._spare = None
             try:
                 kept.record(self._record)
                 kept.order(self._order(command, given, private))
+                with suppress(Permanent):  # the next program asks again, and tells
+                    await self._stand_by()
                 async with asyncio.timeout(within):
                     report = await kept.ended()
             except TimeoutError:
@@ -77,6 +82,17 @@ class Programs:
         said = without(kept.output(), secrets)
         return Ended(report.exit_code if report else None, said)
 
+    async def begin(self) -> None:
+        """A keeper waits, so that no job has to; Permanent when none can be started."""
+        await self._stand_by()
+
+    async def close(self) -> None:
+        """No program runs, and no keeper waits for one."""
+        await self.stop()
+        if self._spare is not None:
+            await self._spare.stop()
+            self._spare = None
+
     async def stop(self) -> None:
         """No program runs, neither of ours nor of a crashed predecessor."""
         if self._running is not None:
@@ -84,6 +100,15 @@ class Programs:
         elif self._record.exists():
             await end_predecessor(self._record, self._grace)
             self._record.unlink(missing_ok=True)
+
+    async def _stand_by(self) -> Kept:
+        """The keeper of the next program; it takes a while to start and is therefore kept ready."""
+        if self._spare is not None and not self._spare.waiting:
+            await self._spare.stop()
+            self._spare = None
+        if self._spare is None:
+            self._spare = await Kept.spawned()
+        return self._spare
 
     def _order(self, command: tuple[str, ...], given: str | None, private: Private | None) -> Order:
         return Order(
