@@ -63,7 +63,8 @@ SCRIPTS = {
     "touch $HOME/left-$MARK $TMPDIR/left-$MARK /tmp/left-$MARK /dev/shm/left-$MARK\n"
     "export LEFT=environment; setsid sh -c \": left-$MARK; trap '' TERM; sleep 300\" &\nexit 0",
     "fills": "head -c 64M /dev/zero >big 2>$TRACES/said; echo $? >$TRACES/code; exit 0",
-    "bomb": "(while :; do (sleep 300 & sleep 300) & done) 2>/dev/null; exec sleep 300",
+    # A shell that may not fork ends; this one begins anew in its place, for as long as it lives.
+    "bomb": "trap 'exec /bin/sh \"$0\"' EXIT; while :; do sleep 300 & done 2>/dev/null",
     # One attempt after another, each with its own end; those that succeed are named.
     "tries": 'cd "${0%/*}"; until [ -e plants ]; do sleep 0.01; done; . ./plants\n'
     "for each in attempts/*; do\n"
