@@ -3,6 +3,7 @@ PYTHON ?= python3
 JOBS   ?= 30000
 STORE  ?= sqlite
 BUS    ?= sql
+SCALE  ?= parked
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -17,8 +18,8 @@ help: ## show this list
 # What a backend needs beside the core; the defaults need nothing.
 EXTRAS := $(sort $(patsubst servicebus,azure,$(filter postgres rabbitmq servicebus,$(STORE) $(BUS))))
 
-demo: $(EXTRAS:%=$(VENV)/.extra-%) $(CORE) ## run 8 jobs end to end against a simulated GitHub; BUS=rabbitmq STORE=postgres for real servers
-	$(BIN)/mayfly demo --store '$(STORE)' --bus '$(BUS)'
+demo: $(EXTRAS:%=$(VENV)/.extra-%) $(CORE) ## run 8 jobs end to end against a simulated GitHub; BUS=rabbitmq STORE=postgres for real servers, SCALE=zero without parked executors
+	$(BIN)/mayfly demo --store '$(STORE)' --bus '$(BUS)' --scale '$(SCALE)'
 
 serve: $(CORE) ## run the control plane with ./mayfly.toml
 	$(BIN)/mayfly serve

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from mayfly.model.access import AccessRule, Scope
 from mayfly.model.changes import Changes, Due, Mint, PoolUse, Recount
@@ -10,11 +10,29 @@ from mayfly.model.deliveries import Attempt, LogPosition
 from mayfly.model.demand import DemandGroup
 from mayfly.model.executors import Choice, Command, Executor, Standing
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob, WorkflowJobEvent
-from mayfly.model.launches import Launch, Launched, LaunchId, Ticket
-from mayfly.model.protocol import AttendOrder, ClaimOrder, Entrusted, Granted, Order, Outcome
+from mayfly.model.launches import (
+    Launch,
+    Launched,
+    LaunchId,
+    LaunchRecord,
+    Plan,
+    Redemption,
+    Ticket,
+    TicketRefused,
+)
+from mayfly.model.pools import Pool
+from mayfly.model.protocol import (
+    AttendOrder,
+    ClaimOrder,
+    Entrusted,
+    Finished,
+    Granted,
+    Order,
+    Outcome,
+)
 from mayfly.model.releases import Offer, Release, Version
 from mayfly.model.repositories import Repository, Runs
-from mayfly.model.requests import Dead, Message, Waiting
+from mayfly.model.requests import Dead, Lease, Message, Waiting
 from mayfly.model.runners import (
     Claim,
     ClaimId,
@@ -35,13 +53,6 @@ class Clock(Protocol):
         """A fresh id that sorts by time, in lower case."""
 
 
-class Lease(NamedTuple):
-    """A message held by one consumer until it is completed, abandoned or its time is over."""
-
-    id: str
-    message: Message
-
-
 class Bus(Protocol):
     """Where runner requests wait. At-least-once, no order promised, kept for 7 days.
 
@@ -55,11 +66,8 @@ class Bus(Protocol):
         published), or when nothing receives the subject. Transient: some may be published."""
 
     async def lease(self, subject: str, wait: timedelta) -> Lease | None:
-        """One message for `subject`, or None after `wait`. No other consumer gets it meanwhile.
-
-        It comes back when LEASE_TIME is over or its consumer is gone, whichever the bus sees
-        first.
-        """
+        """One message for `subject`, or None after `wait`; nobody else gets it before LEASE_TIME is
+        over or its consumer is gone, whichever the bus sees first."""
 
     async def complete(self, lease_id: str) -> None:
         """The message is gone. Idempotent; without effect when the lease's time is over."""
@@ -123,9 +131,7 @@ class Ledger(Protocol):
 
     async def minting(self, claim: ClaimId, boot: str, prefix: str) -> Mint:
         """Record the next generation's name before GitHub is called (R4.1); may re-bind (R14).
-
-        StaleClaim when the claim is not needed any more, ended, or of another boot.
-        """
+        StaleClaim when the claim is not needed any more, ended, or of another boot."""
 
     async def registered(self, claim: ClaimId, generation: int, github_id: int) -> None:
         """GitHub has minted (R4.4), or a program has registered it, and its token is spent.
@@ -149,9 +155,7 @@ class Ledger(Protocol):
         self, claim: ClaimId, boot: str, outcome: Outcome, detail: str, *, token_spent: bool = False
     ) -> Changes:
         """The executor is done with it; registrations are still to be proven gone. Idempotent.
-
-        `token_spent`: no program of it holds a registration token of the claim any more.
-        """
+        `token_spent`: no program of it holds a registration token of the claim any more."""
 
     async def started(self, claim: ClaimId, boot: str, run: RunKey) -> Changes:
         """A job of this run began on the claim's runner (R9). StaleClaim as above. Idempotent."""
@@ -258,6 +262,32 @@ class Ledger(Protocol):
         """Names that are not proven gone."""
 
     async def pools(self) -> Mapping[str, PoolUse]: ...
+    @property
+    def launches(self) -> "Launches": ...
+
+
+class Launches(Protocol):
+    """The launches of elastic pools: rows first, the platform afterwards. Guarded and durable."""
+
+    async def scale(self, pool: Pool, *, overflows: bool) -> Plan:
+        """Rows for what the pool lacks, without those parked executors may still take unless it
+        `overflows`; what is too much or too late is told to end, so that it makes no claim."""
+
+    async def ticketed(self, launch: LaunchId, ticket: str, seconds: float) -> bool:
+        """A ticket's hash, before the platform has the ticket; False: not wanted any more."""
+
+    async def accepted(self, launch: LaunchId) -> None: ...
+    async def refused(self, launch: LaunchId, sentence: str) -> None: ...
+    async def surveyed(self, pool: str, seen: Sequence[Launched]) -> list[LaunchId]:
+        """What the platform has; which of it nobody wants, or ever wanted."""
+
+    async def redeem(self, redemption: Redemption) -> LaunchRecord | TicketRefused:
+        """A ticket becomes a token, once; what comes in vain is counted."""
+
+    async def bearer(self, token: str) -> LaunchRecord | None:
+        """Whose token it is, while that lasts."""
+
+    async def newest(self, limit: int, pool: str | None = None) -> list[LaunchRecord]: ...
 
 
 class GitHub(Protocol):
@@ -319,14 +349,6 @@ class GitHub(Protocol):
         """The newest 100 runs of a status; None: as they were at `etag`, which costs nothing."""
 
 
-class Finished(NamedTuple):
-    """How a driver's runner ended."""
-
-    outcome: Outcome
-    exit_code: int | None
-    detail: str
-
-
 class Driver(Protocol):
     """How one runner runs on this machine. One claim at a time."""
 
@@ -346,9 +368,7 @@ class TokenDriver(Driver, Protocol):
 
     async def configure(self, order: Entrusted) -> str:
         """Register the runner of that name; what `run` then gets in place of a JIT config.
-
-        Permanent with a sentence when the program fails. Cancelling stops it.
-        """
+        Permanent with a sentence when the program fails. Cancelling stops it."""
 
     @property
     def token_spent(self) -> bool:

@@ -19,10 +19,11 @@ from mayfly.model.requests import (
     LARGEST_DELIVERIES,
     LARGEST_MESSAGE,
     LONGEST_LOOK,
+    Lease,
     RunnerRequest,
     encoded,
 )
-from mayfly.ports import Bus, Lease
+from mayfly.ports import Bus
 from tests.fakes.buses import BUSES, RESTARTED, SUBJECTS, NotApplicable, OpenedBus
 from tests.fakes.clocks import ManualClock
 from tests.fakes.consumer import HELD, Place

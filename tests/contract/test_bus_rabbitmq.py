@@ -13,11 +13,11 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from structlog.testing import capture_logs
 
 from mayfly.bus.rabbitmq import declare, open_bus, remove
+from mayfly.bus.rabbitmq.names import Names
 from mayfly.cli.checkup import examine_bus
 from mayfly.engine.clock import SystemClock
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
 from mayfly.model.findings import Verdict
-from mayfly.model.pools import Pool
 from mayfly.model.requests import LARGEST_DELIVERIES, RunnerRequest
 from mayfly.ports import OperableBus
 from tests.fakes.buses import SUBJECTS
@@ -40,7 +40,6 @@ NOT_WAITING = timedelta(0)
 SOON = timedelta(seconds=2)
 LONG = timedelta(minutes=1)
 LINUX = RunnerRequest(pool="linux")
-POOLS = [Pool(name=name) for name in SUBJECTS]
 SEVEN_DAYS = 7 * 24 * 3600 * 1000
 
 
@@ -350,7 +349,7 @@ async def test_asking_for_rights_moves_no_message(server: RabbitMQServer):
 
 async def test_a_look_at_the_installation_makes_nothing(server: RabbitMQServer):
     look = open_bus(server.url(), ManualClock(), SUBJECTS, declares=False)
-    (found,) = await examine_bus(look, POOLS)
+    (found,) = await examine_bus(look, SUBJECTS)
     assert found.verdict is Verdict.WRONG
     assert "'mayfly'" in found.found
     assert found.remedy == "start the control plane or run `mayfly bus declare`"
@@ -359,12 +358,12 @@ async def test_a_look_at_the_installation_makes_nothing(server: RabbitMQServer):
             await channel.declare_exchange("mayfly", passive=True)
     await declare(server.url(), ["linux"])
     look = open_bus(server.url(), ManualClock(), SUBJECTS, declares=False)
-    (found,) = await examine_bus(look, POOLS)
+    (found,) = await examine_bus(look, SUBJECTS)
     assert "'mayfly.arm64'" in found.found
     await declare(server.url(), SUBJECTS)
     for user in (EVERYTHING, DAEMON):
         look = open_bus(server.url(user), ManualClock(), SUBJECTS, declares=False)
-        assert {one.verdict for one in await examine_bus(look, POOLS)} == {Verdict.GOOD}
+        assert {one.verdict for one in await examine_bus(look, SUBJECTS)} == {Verdict.GOOD}
 
 
 async def test_a_look_at_the_installation_finds_a_queue_made_otherwise(server: RabbitMQServer):
@@ -373,7 +372,7 @@ async def test_a_look_at_the_installation_finds_a_queue_made_otherwise(server: R
         await channel.queue_delete("mayfly.arm64")
         await channel.declare_queue("mayfly.arm64", durable=True)
     look = open_bus(server.url(), ManualClock(), SUBJECTS, declares=False)
-    (found,) = await examine_bus(look, POOLS)
+    (found,) = await examine_bus(look, SUBJECTS)
     assert "mayfly.arm64" in found.found
     assert found.remedy is not None
     assert "delete_queue" in found.remedy
@@ -520,3 +519,23 @@ async def test_a_server_that_is_away_at_the_start_is_transient():
     with pytest.raises(Transient, match="cannot be reached"):
         async with open_bus("amqp://user:SECRET@127.0.0.1:1/", SystemClock(), SUBJECTS):
             pass
+
+
+async def test_a_scaler_without_any_right_counts_what_waits_and_not_what_is_leased(
+    server: RabbitMQServer,
+):
+    """What KEDA's scaler does by AMQP: a passive declaration of the queue."""
+
+    async def counted(expected: int) -> bool | None:
+        async with connection.channel() as channel:
+            queue = await channel.declare_queue(Names().queue("linux"), passive=True)
+            return queue.declaration_result.message_count == expected or None
+
+    async with opened(server) as bus, await aio_pika.connect(server.url(NOBODY)) as connection:
+        await bus.publish([LINUX] * 3)
+        assert await in_a_moment(lambda: counted(3))
+        lease = await bus.lease("linux", SOON)
+        assert lease
+        assert await in_a_moment(lambda: counted(2))
+        await bus.complete(lease.id)
+        assert await in_a_moment(lambda: counted(2))

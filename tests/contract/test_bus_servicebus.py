@@ -14,8 +14,8 @@ from azure.servicebus.aio import ServiceBusClient
 from mayfly.bus.servicebus import open_bus
 from mayfly.bus.servicebus_links import ANSWER_TIME
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
-from mayfly.model.requests import RunnerRequest
-from mayfly.ports import Lease, OperableBus
+from mayfly.model.requests import Lease, RunnerRequest
+from mayfly.ports import OperableBus
 from tests.fakes.buses import SUBJECTS, declare_on
 from tests.fakes.clocks import ManualClock
 from tests.servers.servicebus import KEY, ServiceBusStandIn, opened_service_bus

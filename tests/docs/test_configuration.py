@@ -3,12 +3,13 @@
 import json
 from enum import Enum
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from mayfly.cli import executing, settings
+from mayfly.cli import edge_settings, executing, settings
 from mayfly.drivers import configuring
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Pool
@@ -27,6 +28,10 @@ DRIVERS: dict[str, type[msgspec.Struct]] = {
         *PARTS.get(entry.name, {}).items(),
     )
 }
+LAUNCHERS: dict[str, type[msgspec.Struct]] = {
+    f"`[launchers.NAME]` of the backend {entry.name}": entry.load().Settings
+    for entry in sorted(entry_points(group="mayfly.launchers"))
+}
 TABLES: dict[str, type[msgspec.Struct]] = {
     "Top level": settings.File,
     "`[server]`": settings.Server,
@@ -40,6 +45,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "`[[tokens]]`": Token,
     "`[deadlines]`": Deadlines,
     "`[log]`": settings.Log,
+    **LAUNCHERS,
+    "Top level of reflector.toml": edge_settings.EdgeFile,
     "`[executor]`": executing.Tuning,
     **DRIVERS,
 }
@@ -60,7 +67,7 @@ def test_every_table_of_the_file_is_documented():
     found = [heading for heading in sections(reference("configuration.md")) if "[" in heading]
     assert found == [heading for heading in TABLES if "[" in heading]
     tables = {
-        heading.strip("`[]")
+        heading.partition("]")[0].strip("`[").partition(".")[0]
         for heading, kind in TABLES.items()
         if kind not in OF_EXECUTORS and "[" in heading
     }
@@ -82,5 +89,7 @@ def _written(field: msgspec.structs.FieldInfo) -> str:
             return f'`"{value.value}"`'
         case tuple():
             return f"`{json.dumps(value)}`"
+        case Path():
+            return f'`"{value}"`'
         case _:
             return f"`{msgspec.json.encode(value).decode()}`"

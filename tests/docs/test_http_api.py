@@ -9,14 +9,16 @@ from mayfly.web import (
     bus_api,
     executor_api,
     executors_api,
+    launches_api,
     operator_api,
     probes,
     problems,
     reflector,
+    tickets_api,
 )
 from tests.docs.pages import ROOT, reference, rows, sections
 
-OPERATORS = (operator_api, access_api, bus_api, executors_api)
+OPERATORS = (operator_api, access_api, bus_api, executors_api, launches_api)
 SECTIONS = sections(reference("http-api.md"))
 
 
@@ -38,7 +40,7 @@ def _routes(*routers) -> set[str]:
     ("heading", "routes"),
     [
         ("GitHub", {f"POST {reflector.PATH}"}),
-        ("Executors", _routes(executor_api.routes(_open))),
+        ("Executors", _routes(executor_api.routes(_open), tickets_api.routes())),
         ("Operators", _routes(*(api.routes(_open) for api in OPERATORS))),
         ("Machines", _routes(probes.routes(_open)) | {"GET /healthz", "HEAD /healthz"}),
     ],
@@ -61,7 +63,7 @@ def test_the_prefix_of_a_type_is_the_documented_one():
 
 
 def test_every_module_with_routes_is_looked_at():
-    looked_at = {*OPERATORS, executor_api, probes}
+    looked_at = {*OPERATORS, executor_api, probes, tickets_api}
     names = {module.__name__.rpartition(".")[2] for module in looked_at}
     found = (ROOT / "src" / "mayfly" / "web").glob("*.py")
     assert {path.stem for path in found if "def routes(" in path.read_text()} == names

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from mayfly.engine.admission import decided, unchecked
-from mayfly.model import runners
+from mayfly.model import launches, runners
 from mayfly.model.access import Reason, Refused
 from mayfly.model.jobs import JobState
 from mayfly.model.labels import Fit, fit, flaw_of
@@ -100,6 +100,14 @@ def test_every_state_of_a_claim_and_every_edge_is_documented():
     }
     assert edges == {
         (before.value, after.value) for before, afters in runners._EDGES.items() for after in afters
+    }
+
+
+def test_every_phase_of_a_launch_is_documented():
+    phases = {row[0]: row[2] for row in rows(STATES["Launches"])}
+    assert phases == {
+        f"`{phase.value}`": "yes" if phase in launches.SUPPLY else "no"
+        for phase in launches.LaunchPhase
     }
 
 

@@ -6,7 +6,14 @@ import pytest
 
 from mayfly.engine.leftovers import Whose
 from mayfly.model.errors import RefusalKind
-from mayfly.telemetry import Correction, GitHubFailure, Ignored, Telemetry, WebhookResult
+from mayfly.telemetry import (
+    Correction,
+    GitHubFailure,
+    Ignored,
+    LaunchRefusal,
+    Telemetry,
+    WebhookResult,
+)
 from tests.docs.pages import ROOT, reference, rows, words
 
 PAGE = reference("metrics.md")
@@ -32,7 +39,9 @@ def test_a_metric_that_any_page_names_exists():
         assert set(re.findall(r"\bmayfly_[a-z_]+_[a-z]+\b", page.read_text())) <= set(_declared())
 
 
-@pytest.mark.parametrize("values", [WebhookResult, Ignored, Correction, RefusalKind, GitHubFailure])
+@pytest.mark.parametrize(
+    "values", [WebhookResult, Ignored, Correction, RefusalKind, GitHubFailure, LaunchRefusal]
+)
 def test_every_value_of_a_label_is_documented(values):
     assert {value.value for value in values} <= set(words(PAGE))
 

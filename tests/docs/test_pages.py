@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mayfly.cli.backends import backend
+from mayfly.cli.edge_settings import EdgeFile
 from mayfly.cli.environment import path_hook
 from mayfly.cli.executing import File as ExecutorFile
 from mayfly.cli.main import app
@@ -99,6 +100,9 @@ def test_a_toml_block_is_toml_and_a_whole_file_is_accepted(block):
     if block.text.startswith("# mayfly.toml"):
         file = msgspec.toml.decode(block.text, type=File, dec_hook=path_hook)
         checked(file.pools, file.labels.convention)
+    if block.text.startswith("# reflector.toml"):
+        edge = msgspec.toml.decode(block.text, type=EdgeFile, dec_hook=path_hook)
+        checked(edge.pools, edge.labels.convention)
     if block.text.startswith("# executor.toml"):
         ours = msgspec.toml.decode(block.text, type=ExecutorFile, dec_hook=path_hook)
         settings = backend("drivers", ours.executor.driver).Settings
@@ -107,7 +111,7 @@ def test_a_toml_block_is_toml_and_a_whole_file_is_accepted(block):
 
 def test_whole_files_are_among_the_toml_blocks():
     first = {block.text.splitlines()[0] for block in blocks("toml")}
-    assert {"# mayfly.toml", "# executor.toml"} <= first
+    assert {"# mayfly.toml", "# executor.toml", "# reflector.toml"} <= first
 
 
 @pytest.mark.parametrize("block", blocks("console"), ids=_where)

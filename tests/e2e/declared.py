@@ -63,6 +63,7 @@ api_url = "{api_url}"
 private_key_file = "{directory}/secrets/app.pem"
 webhook_secret_files = {webhook_secrets}
 mints_per_minute = {mints_per_minute}
+intake = "{intake}"
 
 [deadlines]
 {deadlines}

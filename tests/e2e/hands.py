@@ -13,8 +13,7 @@ from mayfly.executor.claims import StartedQuestion
 from mayfly.executor.client import open_client
 from mayfly.executor.loop import Rounds
 from mayfly.executor.shutdown import Shutdown
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
 from tests.e2e.stage import Stage
 
 _POOL = "linux"
@@ -86,7 +85,7 @@ async def _work(stage: Stage, machine: str, driver: InstantDriver, shutdown: Shu
         state_dir=stage.directory / "unused",
     )
     timing = Timing()
-    async with open_client(settings, f"boot of {machine}") as client:
+    async with open_client(settings, settings.token.reveal(), f"boot of {machine}") as client:
         started = StartedQuestion(client, timing)
         rounds = Rounds(settings, machine, client, driver, started, shutdown, timing)
         await rounds.run()

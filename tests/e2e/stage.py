@@ -44,6 +44,7 @@ class Stage:
         deadlines: Mapping[str, float],
         mints_per_minute: int,
         places: Callable[[str], Places] | None = None,
+        intake: str = "push",
     ) -> None:
         self.directory = directory
         self.github = github
@@ -53,11 +54,12 @@ class Stage:
         self.programs: list[Program] = []
         self.urls: list[str] = []
         self.address: str | None = None
-        """Of a balancer in front of the control planes, when there is one."""
+        """Of what takes the webhooks instead of a control plane: a balancer, an edge reflector."""
         self._ports: dict[str, int] = {}
         self._pools = pools
         self._deadlines = "\n".join(f"{name} = {value}" for name, value in deadlines.items())
         self._mints_per_minute = mints_per_minute
+        self._intake = intake
         self._program = runner_program(directory / "runner")
         self._executors = 0
         self._repositories = 0
@@ -115,6 +117,7 @@ class Stage:
                     [str(self.directory / "secrets" / file) for file in webhook_secrets]
                 ).decode(),
                 mints_per_minute=self._mints_per_minute,
+                intake=self._intake,
                 deadlines=self._deadlines,
                 tokens=self._tokens,
                 pools=self._pools,
@@ -342,6 +345,7 @@ async def opened(
     rate_limit: int = 5000,
     shown: bool = True,
     places: Callable[[str], Places] | None = None,
+    intake: str = "push",
 ) -> AsyncIterator[Stage]:
     """A stage without a process yet; afterwards every process is gone, and the directory too.
 
@@ -365,6 +369,7 @@ async def opened(
                 deadlines=deadlines,
                 mints_per_minute=mints_per_minute,
                 places=places,
+                intake=intake,
             )
             try:
                 yield stage

@@ -207,3 +207,21 @@ async def test_a_demo_takes_no_setting_of_a_real_control_plane(place: Path):
     program.send(signal.SIGTERM)
     assert await program.ended() == 130
     assert not theirs.exists()
+
+
+async def test_from_zero_each_job_gets_an_executor_and_then_none_runs(place: Path):
+    program = await demo(place, "--scale", "zero")
+    assert await program.ended() == 0
+    said = " ".join(program.log.read_text().split())
+    assert "12 executors were started, at most 4 at once, and none runs any more" in said
+    assert "12 jobs ran, each on its own runner" in said
+    await check_nothing_is_left(place)
+
+
+async def test_executors_that_were_started_do_not_outlive_a_demo_that_is_stopped(place: Path):
+    program = await demo(place, "--scale", "zero")
+    started = "mayfly-demo-*/launches/launches/pool-linux/*/group"
+    await until(lambda: list(place.glob(started)), "a started executor")
+    program.send(signal.SIGTERM)
+    assert await program.ended() == 130
+    await check_nothing_is_left(place)

@@ -16,7 +16,6 @@ from mayfly.cli.settings import as_toml, load
 from mayfly.database import open_database
 from mayfly.model.errors import Transient
 from mayfly.model.findings import Finding, Verdict
-from mayfly.model.pools import Pool
 from mayfly.ports import OperableBus
 from mayfly.simulator import Simulator, generate_app_key
 from mayfly.web.tokens import Role, new_token
@@ -244,19 +243,19 @@ class Away:
 
 
 async def test_a_bus_that_is_away_is_wrong():
-    (found,) = await examine_bus(Away(), [Pool(name="linux")])
+    (found,) = await examine_bus(Away(), ["linux"])
     assert (found.check, found.verdict) == ("bus", Verdict.WRONG)
     assert found.remedy == "see that it runs"
 
 
 async def test_dead_messages_are_a_warning_that_names_the_command(tmp_path):
-    pools, names = [Pool(name="linux"), Pool(name="arm64")], ["linux", "arm64"]
+    names = ["linux", "arm64"]
     url = f"sqlite:///{tmp_path}/bus.sqlite"
     async with sql.open_bus(url, ManualClock(), names) as bus:
         assert isinstance(bus, sql.SqlBus)
         await bus.put([("linux", b"not ours")])
         assert await bus.lease("linux", timedelta(0)) is None
-    found = await examine_bus(sql.open_bus(url, ManualClock(), names), pools)
+    found = await examine_bus(sql.open_bus(url, ManualClock(), names), names)
     (dead,) = [one for one in found if one.verdict is Verdict.WARNING]
     assert "pool linux: 1 message(s) are dead" in dead.sentence
     assert "mayfly bus dead list" in dead.sentence

@@ -37,6 +37,9 @@ pool = "linux"
 NOWHERE = "http://127.0.0.1:1"
 TOKEN = '\n[[tokens]]\nname = "rack"\nrole = "executor"\n'
 
+CLOUD = '\n[launchers.cloud]\nbackend = "process"\nstate_dir = "launches"\n'
+ELASTIC = '"linux"\nlauncher = "cloud"\n\n'
+
 BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "not TOML": (lambda good: f"{good}\n[[", "is not valid TOML"),
     "an unknown word": (lambda good: good.replace("port", "prot"), "prot"),
@@ -49,6 +52,26 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "a pool twice": (lambda good: f'{good}\n[[pools]]\nname = "Linux"\n', "declared twice"),
     "no slot": (lambda good: good.replace('"linux"\n\n', '"linux"\nmax = 0\n\n'), "at least 1"),
+    "a launcher without a backend": (
+        lambda good: f"{good}\n[launchers.cloud]\n",
+        "[launchers.cloud] names no backend",
+    ),
+    "a launcher of no backend": (
+        lambda good: f'{good}\n[launchers.cloud]\nbackend = "moon"\n',
+        "there is no backend 'moon'",
+    ),
+    "a launcher's unknown word": (
+        lambda good: f'{good}{CLOUD}config = "executor.toml"\ncolour = "red"\n',
+        "colour",
+    ),
+    "a pool whose launcher is none": (
+        lambda good: good.replace('"linux"\n\n', ELASTIC, 1) + CLOUD.replace("cloud", "sky"),
+        "names launcher 'cloud'; known: sky",
+    ),
+    "an elastic pool without an address": (
+        lambda good: good.replace('"linux"\n\n', ELASTIC, 1) + CLOUD,
+        "[server] has no url",
+    ),
     "a rule for no pool": (lambda good: good.replace('pool = "linux"', 'pool = "mac"'), "'mac'"),
     "no key": (lambda good: good.replace("app.pem", "none.pem"), "none.pem"),
     "a key that is none": (lambda good: good.replace("app.pem", "webhook-secret"), "key"),

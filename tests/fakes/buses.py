@@ -21,10 +21,11 @@ from mayfly.model.requests import (
     LARGEST_DELIVERIES,
     LEASE_TIME,
     Dead,
+    Lease,
     Message,
     Waiting,
 )
-from mayfly.ports import Lease, OperableBus
+from mayfly.ports import OperableBus
 from mayfly.web.server import serve
 from tests.fakes.backends import on_postgres
 from tests.fakes.clocks import ManualClock

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mayfly.executor.claims import StartedQuestion
 from mayfly.model.errors import MayflyError
-from mayfly.model.protocol import Entrusted, Granted, Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.model.protocol import Entrusted, Finished, Granted, Outcome
+from mayfly.ports import Driver
 
 
 class ScriptedDriver:

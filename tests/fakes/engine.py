@@ -1,7 +1,7 @@
 """The stages over memory backends, a fake GitHub and a clock that stands still."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
 from mayfly.engine.reconciler import Reconciler
 from mayfly.engine.reviews import Reviews
+from mayfly.engine.scaler import Scaler
 from mayfly.model.access import AccessRule
 from mayfly.model.changes import Changes
 from mayfly.model.deadlines import Deadlines
@@ -23,6 +24,7 @@ from mayfly.model.errors import Transient
 from mayfly.model.jobs import JobKey, WorkflowJob
 from mayfly.model.pools import Convention, Pool, VariantRule
 from mayfly.model.runners import ClaimId
+from mayfly.ports import Launcher
 from mayfly.store.ledger import TransactionalLedger
 from mayfly.store.memory import MemoryAccessRules, MemoryTransactions
 from mayfly.telemetry import Telemetry
@@ -107,6 +109,7 @@ class Engine(NamedTuple):
     reconciler: Reconciler
     explanations: Explanations
     reviews: Reviews
+    scaler: Scaler
 
     async def rings(self, pool: str = "linux") -> int:
         """Take every doorbell that waits or is on its way."""
@@ -159,6 +162,7 @@ async def opened_engine(
     *,
     pull: bool = True,
     bus: MemoryBus | None = None,
+    launchers: Mapping[str, Launcher] | None = None,
 ) -> AsyncIterator[Engine]:
     """A control plane in memory; the doorbells ring only inside `rings`.
 
@@ -183,6 +187,7 @@ async def opened_engine(
         telemetry=telemetry,
         news=news,
         pull=pull,
+        launchers=launchers,
     )
     yield Engine(
         ledger,
@@ -199,4 +204,5 @@ async def opened_engine(
         stages.reconciler,
         stages.explanations,
         stages.reviews,
+        stages.scaler,
     )

@@ -24,6 +24,7 @@ from mayfly.engine.news import News
 from mayfly.engine.offers import Offers
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.retries import Retries
+from mayfly.engine.tickets import Tickets
 from mayfly.model.access import Admitted, Decision, Scope
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.demand import demand_of
@@ -44,7 +45,7 @@ from mayfly.model.protocol import (
 from mayfly.model.runners import Claim, ClaimId
 from mayfly.ports import AccessRules, Clock, Ledger, OperableBus
 from mayfly.store.memory import open_store
-from mayfly.telemetry import Telemetry
+from mayfly.telemetry import Telemetry, WebhookResult
 from mayfly.web.app import Front, build
 from mayfly.web.tokens import Role, Token, new_token
 from tests.fakes.clocks import NOON, ManualClock
@@ -70,6 +71,10 @@ class ScriptedIntake:
 
     async def review(self) -> None:
         self.reviews += 1
+
+    async def take(self, event: WorkflowJobEvent) -> WebhookResult:
+        await self.submit(event)
+        return WebhookResult.RECORDED
 
     async def submit(self, event: WorkflowJobEvent) -> Decision:
         if self.failure is not None:
@@ -201,6 +206,7 @@ async def world(
             retries=Retries(real_ledger, Aftermath(doorbells, news, telemetry, clock), news),
             offers=Offers(ledger or real_ledger, github, clock),
             news=news,
+            tickets=Tickets(real_ledger.launches, news, telemetry),
         )
         if engine:
             plane = await stack.enter_async_context(_with_engine(plane, telemetry))

@@ -26,6 +26,7 @@ DAEMON = "daemon:may-not-configure"
 NOBODY = "nobody:may-do-nothing"
 READER = "reader:may-not-write"
 WRITER = "writer:may-not-read"
+EDGE = "edge:may-publish-events"
 EVERYTHING = "mayfly:may-do-everything"
 CLOSED = "closed"
 """A virtual host that lets nobody in."""
@@ -201,6 +202,7 @@ def _definitions() -> dict[str, object]:
     rights = {
         EVERYTHING: (".*", ".*", ".*"),
         DAEMON: ("^$", "^mayfly(-dead)?$", r"^mayfly(-dead)?\..*"),
+        EDGE: ("^$", "^mayfly(-dead)?$", r"^mayfly(-dead)?\.events$"),
         NOBODY: ("^$", "^$", "^$"),
         READER: ("^$", "^$", ".*"),
         WRITER: ("^$", "^mayfly$", r"^mayfly\.linux$"),

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 
-from mayfly.model.requests import Message
-from mayfly.ports import Bus, Lease
+from mayfly.model.requests import Lease, Message
+from mayfly.ports import Bus
 from tests.simulation.faults import Faults
 from tests.simulation.processes import Process
 

@@ -6,8 +6,7 @@ from random import Random
 
 from mayfly.executor.claims import StartedQuestion
 from mayfly.model.errors import MayflyError, Permanent
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
 from tests.simulation.api import GitHubWorld
 from tests.simulation.jobs import Job
 from tests.simulation.processes import Process

@@ -15,11 +15,18 @@ from mayfly.drivers.container import bodies, images, profiles
 from mayfly.drivers.container.images import ImageMissing, Trouble
 from mayfly.drivers.container.settings import check
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
-from mayfly.model.protocol import Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.model.protocol import Finished, Outcome
+from mayfly.ports import Driver
 from tests.fakes.container_engine import opened_engine
 from tests.fakes.driven import SETTINGS, machine
-from tests.fakes.runner_programs import Admission, Stage, claim, jit_config, stage
+from tests.fakes.runner_programs import (
+    Admission,
+    Stage,
+    claim,
+    jit_config,
+    processes_with,
+    stage,
+)
 from tests.servers import podman
 from tests.servers.lines import opened_line
 from tests.servers.registry import opened_registry
@@ -224,6 +231,30 @@ async def test_a_job_goes_on_while_its_engine_is_silent(place: Stage, open_drive
             await line.mend()
             async with asyncio.timeout(30):
                 assert (await running).outcome is Outcome.DONE
+
+
+async def test_a_job_that_is_stopped_while_its_engine_is_silent_is_removed_once_it_speaks(
+    place: Stage, open_driver: Open
+):
+    ours = place.home.parent / "line"
+    async with (
+        opened_line(sockets=(ours, podman.shared().socket)) as line,
+        open_driver("echo $$ >$TRACES/pid; exec sleep 300", engine=ours) as driver,
+    ):
+        await driver.prepare(claim())
+        running = asyncio.create_task(driver.run("r", "x"))
+        await place.traced("pid")
+        await line.cut()
+        running.cancel()
+        async with asyncio.timeout(60):
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        with pytest.raises(Transient):
+            await driver.cleanup()
+        await line.mend()
+        await driver.cleanup()
+        assert processes_with(str(place.traces)) == []
+        assert list(place.home.iterdir()) == []
 
 
 async def test_an_engine_that_is_away_is_named(place: Stage, open_driver: Open):

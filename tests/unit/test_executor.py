@@ -15,9 +15,8 @@ from mayfly import executor
 from mayfly.bus.memory import MemoryBus
 from mayfly.executor import Settings, Timing, Token
 from mayfly.model.errors import Permanent
-from mayfly.model.protocol import AttendOrder, ClaimOrder, Duty, FinishOrder, Outcome
+from mayfly.model.protocol import AttendOrder, ClaimOrder, Duty, Finished, FinishOrder, Outcome
 from mayfly.model.requests import LEASE_TIME, RunnerRequest
-from mayfly.ports import Finished
 from tests.fakes.clocks import ManualClock
 from tests.fakes.control_plane import (
     NOTHING,

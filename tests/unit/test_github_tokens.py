@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from mayfly.github.calls import Credential
 from mayfly.github.secrets import Secret
-from mayfly.github.tokens import AppKey, InstallationToken, InstallationTokens, read_key
+from mayfly.github.tokens import AppKey, InstallationToken, InstallationTokens, LocalKey, read_key
 from mayfly.model.errors import GitHubUnreachable, InvalidSettings
 from mayfly.model.jobs import InstallationId
 
@@ -123,10 +123,10 @@ def test_what_is_not_a_private_key_is_explained_without_showing_it(tmp_path, con
         assert raised.value.__cause__ is None
 
 
-def test_the_app_signs_for_less_than_ten_minutes_and_a_minute_back():
-    key = AppKey("Iv23liTest", Secret(PEM), Watch())
+async def test_the_app_signs_for_less_than_ten_minutes_and_a_minute_back():
+    key = AppKey("Iv23liTest", LocalKey(Secret(PEM)), Watch())
     claims = jwt.decode(
-        key.credential().token.reveal(),
+        (await key.credential()).token.reveal(),
         PUBLIC,
         algorithms=["RS256"],
         options={"verify_exp": False, "verify_iat": False},
@@ -134,6 +134,55 @@ def test_the_app_signs_for_less_than_ten_minutes_and_a_minute_back():
     assert claims["iss"] == "Iv23liTest"
     assert claims["iat"] == NOW.timestamp() - 60
     assert NOW.timestamp() < claims["exp"] <= NOW.timestamp() + 600
+
+
+class Counting:
+    """Signs with a number, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.signed = 0
+        self.failure: Exception | None = None
+
+    async def sign(self, text: bytes) -> bytes:
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        self.signed += 1
+        return str(self.signed).encode()
+
+
+async def test_a_jwt_is_signed_once_for_most_of_its_life_however_many_ask():
+    watch, signer = Watch(), Counting()
+    key = AppKey("Iv23liTest", signer, watch)
+    first, *others = await asyncio.gather(*(key.credential() for _ in range(20)))
+    watch.at += timedelta(minutes=6, seconds=59)
+    assert all(other is first for other in [*others, await key.credential()])
+    assert signer.signed == 1
+    watch.at += timedelta(seconds=1)
+    assert await key.credential() is not first
+    assert signer.signed == 2
+
+
+async def test_a_jwt_is_signed_anew_when_github_refused_it_or_the_clock_was_put_back():
+    watch, signer = Watch(), Counting()
+    key = AppKey("Iv23liTest", signer, watch)
+    first = await key.credential()
+    key.drop(first)
+    second = await key.credential()
+    key.drop(first)
+    assert await key.credential() is second
+    watch.at -= timedelta(seconds=1)
+    assert await key.credential() is not second
+
+
+async def test_a_signature_that_failed_is_asked_for_again():
+    signer = Counting()
+    signer.failure = GitHubUnreachable("the vault is away")
+    key = AppKey("Iv23liTest", signer, Watch())
+    with pytest.raises(GitHubUnreachable):
+        await key.credential()
+    signer.failure = None
+    assert await key.credential()
 
 
 class Issuer:

@@ -25,6 +25,12 @@ def test_good_pools_come_back_as_they_are():
         ({"name": "Self-Hosted"}, "nor be 'self-hosted'"),
         ({"max": 0}, "max is 0; it must be at least 1"),
         ({"max_per_owner": 0}, "max_per_owner is 0"),
+        ({"idle_buffer": 1}, "need a launcher"),
+        ({"overflow_after_seconds": 1.0}, "need a launcher"),
+        ({"launcher": "cloud", "idle_buffer": 5}, "idle_buffer is 5"),
+        ({"launcher": "cloud", "idle_buffer": -1}, "idle_buffer is -1"),
+        ({"launcher": "cloud", "overflow_after_seconds": -1.0}, "must not be negative"),
+        ({"launcher": "cloud", "start_deadline_seconds": 0.0}, "must be more than 0"),
         ({"variants": ("a",)}, 'variant = "absent"'),
     ],
 )

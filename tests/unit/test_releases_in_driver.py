@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mayfly.drivers import exitcodes, sandbox, workplaces
+from mayfly.drivers import container, exitcodes, sandbox, workplaces
 from mayfly.drivers.process import Settings, open_driver
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.protocol import Outcome
@@ -295,15 +295,15 @@ async def test_an_exit_code_of_githubs_runner_is_a_sentence(place: Stage, code: 
     async with open_driver(settings(place), place.home, Admission(ALLOWED)) as driver:
         await driver.prepare(claim())
         finished = await driver.run("r", jit_config())
-    meaning = exitcodes.sentence("bin/Runner.Listener", code)
+    meaning = exitcodes.sentence(("bin/Runner.Listener", "run"), code)
     assert meaning
     assert finished.outcome is Outcome.FAILED
     assert f"ended with exit code {code} ({meaning})" in finished.detail
 
 
 def test_the_exit_codes_of_another_program_are_its_own():
-    assert exitcodes.sentence("/opt/other-runner", 7) is None
-    assert exitcodes.sentence("bin/Runner.Listener", 100) is None
+    assert exitcodes.sentence(("/opt/other-runner",), 7) is None
+    assert exitcodes.sentence(("bin/Runner.Listener",), 100) is None
 
 
 async def test_githubs_runner_tells_a_refused_version_apart(place: Stage):
@@ -326,3 +326,7 @@ async def test_a_copy_belongs_to_the_jobs_user_with_all_that_is_in_it(place: Sta
         await driver.prepare(claim())
         (copy,) = workplaces.left(place.home)
         assert {path.lstat().st_uid for path in [copy, *copy.rglob("*")]} == {nobody}
+
+
+def test_a_shell_that_becomes_githubs_runner_ends_as_it_does():
+    assert exitcodes.sentence(container.Settings(image="ghcr.io/a/b:1").command, 7)

@@ -3,7 +3,9 @@
 import pytest
 
 from mayfly.model.errors import Permanent
-from mayfly.model.requests import RunnerRequest, decoded, encoded
+from mayfly.model.jobs import JobState
+from mayfly.model.requests import LARGEST_MESSAGE, ReflectedEvent, RunnerRequest, decoded, encoded
+from tests.fakes.web import job_event
 
 
 def test_the_wire_format_is_this():
@@ -31,5 +33,22 @@ def test_a_message_comes_back_as_it_went():
     ],
 )
 def test_what_is_not_ours_is_refused(body: bytes):
+    with pytest.raises(Permanent, match="not one of ours"):
+        decoded(body)
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_a_reflected_event_comes_back_as_it_went(state: JobState):
+    message = ReflectedEvent(event=job_event(state))
+    body = encoded(message)
+    assert body.startswith(b'{"type":"workflow_job_event","event":{"key":[1,1],"state":')
+    assert body.endswith(b',"version":1}')
+    assert decoded(body) == message
+    assert message.subject == "events"
+    assert len(body) * 10 < LARGEST_MESSAGE
+
+
+def test_a_reflected_event_of_another_version_is_refused():
+    body = encoded(ReflectedEvent(event=job_event())).replace(b'"version":1}', b'"version":2}')
     with pytest.raises(Permanent, match="not one of ours"):
         decoded(body)

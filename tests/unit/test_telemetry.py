@@ -169,7 +169,16 @@ def test_names_are_noun_verb_unit_and_labels_few(telemetry: Telemetry):
         assert f"# HELP {metric.name}" in text
         for sample in metric.samples:
             labels = set(sample.labels) - {"le"}
-            assert labels <= {"pool", "end", "decision", "result", "reason", "correction", "kind"}
+            assert labels <= {
+                "pool",
+                "end",
+                "decision",
+                "result",
+                "reason",
+                "correction",
+                "kind",
+                "phase",
+            }
     assert "process_cpu_seconds_total" in text
 
 

@@ -28,6 +28,7 @@ EXECUTORS, OPERATORS, FIGURES, ANY_TOKEN, OPEN = "executors", "operators", "figu
 PATHS = [
     Path("GET", "/healthz", "/healthz", OPEN),
     Path("HEAD", "/healthz", "/healthz", OPEN),
+    Path("GET", "/v1/launches", "/v1/launches", OPERATORS),
     Path("GET", "/readyz", "/readyz", FIGURES),
     Path("GET", "/metrics", "/metrics", FIGURES),
     Path("GET", "/schema/openapi.json", "/schema/openapi.json", ANY_TOKEN),
@@ -159,7 +160,10 @@ async def test_the_matrix_names_every_route(here: World):
     }
     named = {(path.method, path.template) for path in PATHS}
     outside = {("HEAD", "/healthz"), ("GET", "/schema/openapi.json")}
-    assert served == (named - outside) | {("POST", "/webhooks/github")}
+    assert served == (named - outside) | {
+        ("POST", "/webhooks/github"),
+        ("POST", "/v1/tickets/redeem"),
+    }
 
 
 async def test_an_executor_of_another_pool_does_not_get_its_claims(here: World):

@@ -13,6 +13,7 @@ from mayfly.model.requests import (
     LARGEST_DELIVERIES,
     LEASE_TIME,
     Dead,
+    Lease,
     Message,
     Waiting,
     decoded,
@@ -20,7 +21,7 @@ from mayfly.model.requests import (
     overdelivered,
     sized,
 )
-from mayfly.ports import Clock, Lease, OperableBus
+from mayfly.ports import Clock, OperableBus
 
 
 @asynccontextmanager

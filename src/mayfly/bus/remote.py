@@ -21,9 +21,9 @@ from mayfly.model.protocol import (
     RingOrder,
     SettleOrder,
 )
-from mayfly.model.requests import Dead, Message, RunnerRequest, Waiting, sized
+from mayfly.model.requests import Dead, Lease, Message, RunnerRequest, Waiting, sized
 from mayfly.model.urls import QUOTE, parts_of
-from mayfly.ports import Clock, Lease
+from mayfly.ports import Clock
 
 LONGEST_POLL = timedelta(seconds=25)
 """The control plane ends a long poll after 30 s, proxies in between after about a minute."""

@@ -16,8 +16,8 @@ from mayfly.bus.servicebus_links import DECLARE, Address, Link, opened_client, p
 from mayfly.bus.servicebus_subscriptions import MOST_COUNTED, Subscription
 from mayfly.bus.servicebus_topics import declared, removed
 from mayfly.model.errors import InvalidSettings, Permanent
-from mayfly.model.requests import KEPT_FOR, Dead, Message, Waiting, sized
-from mayfly.ports import Clock, Lease, OperableBus
+from mayfly.model.requests import KEPT_FOR, Dead, Lease, Message, Waiting, sized
+from mayfly.ports import Clock, OperableBus
 
 MOST_AT_ONCE = 1000
 """Messages of one batch; the service takes 4,500."""

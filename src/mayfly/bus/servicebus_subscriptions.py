@@ -23,12 +23,13 @@ from mayfly.model.requests import (
     KEPT_FOR,
     LEASE_TIME,
     Dead,
+    Lease,
     Waiting,
     decoded,
     legible,
     overdelivered,
 )
-from mayfly.ports import Clock, Lease
+from mayfly.ports import Clock
 
 LOOK_TIME = 0.5
 """Seconds of one receive, and so of a lease that does not wait: there is no shorter question."""

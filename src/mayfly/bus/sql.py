@@ -17,6 +17,7 @@ from mayfly.model.requests import (
     LARGEST_DELIVERIES,
     LEASE_TIME,
     Dead,
+    Lease,
     Message,
     Waiting,
     decoded,
@@ -24,7 +25,7 @@ from mayfly.model.requests import (
     overdelivered,
     sized,
 )
-from mayfly.ports import Clock, Lease, OperableBus
+from mayfly.ports import Clock, OperableBus
 
 TIDY_EVERY = timedelta(minutes=10)
 """Messages past their time are not leased any more; removing them may wait."""

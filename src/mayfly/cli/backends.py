@@ -6,7 +6,12 @@ from typing import cast
 
 from mayfly.model.errors import InvalidSettings, not_installed
 
-EXTRAS = {"cosmos": "azure", "servicebus": "azure"}
+EXTRAS = {
+    "container_apps": "azure",
+    "cosmos": "azure",
+    "podman": "container",
+    "servicebus": "azure",
+}
 """The extra that installs a backend, where it is not called like it."""
 
 

@@ -44,7 +44,7 @@ async def opened(choice: Choice) -> AsyncIterator[Opened]:
         async with remote.open_bus(url, SystemClock(), ()) as afar:
             yield Opened(afar, _chosen(await afar.subjects(), choice.pools))
         return
-    known = [pool.name for pool in settings.pools]
+    known = settings.subjects
     open_bus: OpenBus = backend("buses", settings.file.bus.backend).open_bus
     async with open_bus(settings.bus_url.reveal(), SystemClock(), known) as bus:
         yield Opened(bus, _chosen(known, choice.pools))
@@ -54,7 +54,7 @@ async def declared(config: Path) -> list[str]:
     """Everything the pools of a file need on the bus it names is there; what that is."""
     settings = load(config)
     declare: DeclareBus = backend("buses", settings.file.bus.backend).declare
-    return await declare(settings.bus_url.reveal(), [pool.name for pool in settings.pools])
+    return await declare(settings.bus_url.reveal(), settings.subjects)
 
 
 def _settings(choice: Choice) -> Settings | None:

@@ -18,7 +18,7 @@ from mayfly.github.app import open_github
 from mayfly.github.judgements import Needs
 from mayfly.model.errors import MayflyError
 from mayfly.model.findings import Finding, failed, good, unchecked, warning, wrong
-from mayfly.model.pools import Pool, PoolScope
+from mayfly.model.pools import PoolScope
 from mayfly.ports import Clock, OperableBus
 from mayfly.store import examinations
 
@@ -41,12 +41,12 @@ async def examine(settings: Settings, path: Path, clock: Clock) -> list[Finding]
 
 
 async def examine_bus(
-    opening: AbstractAsyncContextManager[OperableBus], pools: Sequence[Pool]
+    opening: AbstractAsyncContextManager[OperableBus], subjects: Sequence[str]
 ) -> list[Finding]:
-    """Whether it opens with all that the pools need there, and what lies in it."""
+    """Whether it opens with all that its subjects need there, and what lies in it."""
     try:
         async with asyncio.timeout(_BUS_SECONDS), opening as bus:
-            return [finding for pool in pools for finding in await _lying(bus, pool.name)]
+            return [finding for one in subjects for finding in await _lying(bus, one)]
     except TimeoutError:
         return [wrong("bus", f"it does not answer within {_BUS_SECONDS:.0f} s", "see that it runs")]
     except MayflyError as error:
@@ -70,7 +70,7 @@ def needs_of(settings: Settings) -> Needs:
         permissions.append(addresses.REPOSITORY_RUNNERS)
     if PoolScope.ORGANIZATION in scopes:
         permissions.append(addresses.ORGANIZATION_RUNNERS)
-    return Needs(permissions, settings.file.github.intake is IntakeKind.PUSH)
+    return Needs(permissions, settings.file.github.intake is not IntakeKind.PULL)
 
 
 def _settings(settings: Settings, path: Path) -> Iterator[Finding]:
@@ -106,8 +106,8 @@ async def _bus(settings: Settings, clock: Clock) -> list[Finding]:
         if state.schema is not Schema.CURRENT:
             return [unchecked("bus", "its database needs this version's schema")]
     open_bus: OpenBus = backend("buses", kind).open_bus
-    names = [pool.name for pool in settings.pools]
-    return await examine_bus(open_bus(url, clock, names, declares=False), settings.pools)
+    subjects = settings.subjects
+    return await examine_bus(open_bus(url, clock, subjects, declares=False), subjects)
 
 
 async def _github(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:

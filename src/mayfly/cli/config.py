@@ -49,6 +49,8 @@ NEEDS = {
     "the content type application/json and the same secret",
     "pull": "the event workflow_job, and an active webhook with any URL, where nothing has to "
     "answer: only then GitHub keeps the log of deliveries that is read here",
+    "bus": "the event workflow_job, and an active webhook: the URL of the edge reflector with "
+    "/webhooks/github, the content type application/json and the edge reflector's secret",
 }
 """What has to be set at the App itself, by intake."""
 
@@ -58,6 +60,7 @@ def check(config: ConfigFile = Path("mayfly.toml")) -> None:
     """Read the settings and their secrets as `serve` would; say what is wrong or surprising."""
     with as_sentences():
         from mayfly.cli.backends import backend
+        from mayfly.cli.launchers import configured
         from mayfly.cli.settings import load
         from mayfly.cli.surprises import surprises
         from mayfly.database import checked
@@ -72,6 +75,7 @@ def check(config: ConfigFile = Path("mayfly.toml")) -> None:
                 checked(url.reveal())
         if (rules := settings.file.access_rules.backend) is not None:
             backend("access_rules", rules)
+        configured(settings.file.launchers)
         for surprise in surprises(settings):
             typer.echo(f"warning: {surprise}")
         names = ", ".join(pool.name for pool in settings.pools)

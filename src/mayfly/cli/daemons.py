@@ -1,4 +1,4 @@
-"""`mayfly serve`, `executor`, `simulator` and `demo`: the commands that keep running."""
+"""`mayfly serve`, `reflect`, `executor`, `simulator` and `demo`: the commands that keep running."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +21,24 @@ def serve(
         from mayfly.cli.settings import load
 
         uvloop.run(serve_forever(load(config)))
+
+
+def reflect(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Its settings file.")] = Path(
+        "reflector.toml"
+    ),
+) -> None:
+    """Run an edge reflector: webhooks in, proven events onto the bus, no App key and no ledger.
+
+    A control plane with intake = "bus" records them.
+    """
+    with as_sentences():
+        import uvloop
+
+        from mayfly.cli.edge_settings import load
+        from mayfly.cli.reflecting import reflect_forever
+
+        uvloop.run(reflect_forever(load(config)))
 
 
 def executor(
@@ -118,6 +136,9 @@ def demo(
             "postgres, rabbitmq, servicebus at MAYFLY_BUS_URL."
         ),
     ] = "sql",
+    scale: Annotated[
+        str, typer.Option(help="parked executors, or zero: they start when 12 jobs are queued.")
+    ] = "parked",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the work directory.")] = False,
 ) -> None:
     """Run 8 workflow jobs end to end on this machine, against a simulated GitHub.
@@ -129,5 +150,5 @@ def demo(
     with as_sentences():
         from mayfly.cli.demo import Wanted, run_demo
 
-        code = run_demo(Wanted(store, bus, keep))
+        code = run_demo(Wanted(store, bus, keep, scale))
     raise typer.Exit(code)

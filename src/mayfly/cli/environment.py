@@ -11,12 +11,29 @@ from mayfly.model.errors import InvalidSettings
 
 T = TypeVar("T")
 
+_REFERENCE = "@Microsoft.KeyVault("
+
 ENVIRONMENT: Mapping[str, str] = os.environ
 
 
 def variable(name: str, environment: Mapping[str, str] = ENVIRONMENT) -> str | None:
-    """An environment variable, None when unset or empty."""
-    return environment.get(name) or None
+    """An environment variable, None when unset or empty.
+
+    InvalidSettings for a reference to Azure Key Vault that the platform has not resolved: it would
+    be taken for the secret, and everybody may know it.
+    """
+    value = environment.get(name) or None
+    if value is not None and value.startswith(_REFERENCE):
+        raise InvalidSettings(
+            f"{name} is a Key Vault reference that was not resolved; look at the app's environment "
+            "variables in the Azure portal, which say why"
+        )
+    return value
+
+
+def taken(name: str) -> str | None:
+    """An environment variable that nothing started from here shall have; None as above."""
+    return os.environ.pop(name, None) or None
 
 
 def read_secret(path: Path, what: str) -> str:

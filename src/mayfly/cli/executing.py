@@ -14,15 +14,19 @@ from mayfly import executor
 from mayfly.backends import OpenBus
 from mayfly.calls import open_calls
 from mayfly.cli.backends import backend
-from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret, variable
+from mayfly.cli.environment import ENVIRONMENT, decoded, path_hook, read_secret, taken, variable
 from mayfly.cli.installing import asked
 from mayfly.drivers.runs import RunnerSettings
 from mayfly.executor import Settings, Token, default_state_dir
 from mayfly.executor.claims import StartedQuestion
 from mayfly.model.errors import InvalidSettings
+from mayfly.model.launches import Ticket
 from mayfly.ports import Driver
 from mayfly.releases import cache
 from mayfly.releases.upkeep import kept_current
+
+LAUNCHED_IDLE_SECONDS = 3600.0
+"""A launched executor costs; one that the control plane has lost ends by itself."""
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,28 +68,21 @@ def execute(
     state_dir: Path | None,
 ) -> int:
     """The executor's exit code."""
-    if token_file:
-        secret: str | None = read_secret(token_file, "the executor's token")
-    else:
-        secret = variable("MAYFLY_TOKEN")
-    if not secret:
-        raise InvalidSettings(
-            "the executor has no token; give --token-file or MAYFLY_TOKEN. "
-            "`mayfly token new NAME --role executor --pool POOL` makes one"
-        )
+    token = _proof(token_file)
+    launched = isinstance(token, Ticket)
     file = _file(config)
     tuning = file.executor
     settings = Settings(
         server=url,
         pool=pool,
-        token=Token(secret),
+        token=token,
         state_dir=state_dir or default_state_dir(ENVIRONMENT),
         machine=machine,
         variants=variants,
-        once=once,
+        once=once or launched,
         ca_file=tuning.ca_file,
         plain_http=tuning.plain_http,
-        idle_seconds=tuning.idle_seconds,
+        idle_seconds=tuning.idle_seconds or (LAUNCHED_IDLE_SECONDS if launched else None),
         prepare_timeout_seconds=tuning.prepare_timeout_seconds,
     )
     open_driver = _driver(file, config, settings)
@@ -109,6 +106,23 @@ async def _current_driver(
         kept_current(releases, partial(asked, calls), ca_file=settings.ca_file),
     ):
         yield driver
+
+
+def _proof(token_file: Path | None) -> Token | Ticket:
+    """A ticket leaves the environment at once; a launched executor has no token yet."""
+    ticket = taken("MAYFLY_TICKET")
+    if ticket is None and (path := variable("MAYFLY_TICKET_FILE")) is not None:
+        ticket = read_secret(Path(path), "the executor's ticket")
+    if ticket is not None:
+        return Ticket(Token(ticket).reveal())
+    secret = read_secret(token_file, "the executor's token") if token_file else None
+    secret = secret or variable("MAYFLY_TOKEN")
+    if not secret:
+        raise InvalidSettings(
+            "the executor has no token; give --token-file or MAYFLY_TOKEN. "
+            "`mayfly token new NAME --role executor --pool POOL` makes one"
+        )
+    return Token(secret)
 
 
 def _own_bus(tuning: Tuning, pool: str) -> executor.OwnBus:
@@ -166,6 +180,6 @@ def _driver(file: File, config: Path | None, settings: Settings) -> executor.Ope
     releases = runner.cache or cache.in_state_dir(settings.state_dir)
     found = msgspec.structs.replace(runner, cache=releases)
     open_driver = partial(module.open_driver, found)
-    if found.release != cache.NEWEST:
-        return open_driver
+    if found.release != cache.NEWEST or isinstance(settings.token, Ticket):
+        return open_driver  # one that was launched ends before a newer release is of use to it
     return partial(_current_driver, open_driver, releases, settings)

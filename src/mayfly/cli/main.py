@@ -13,6 +13,7 @@ from mayfly.cli import (
     events,
     executors,
     jobs,
+    launches,
     pools,
     runner,
     runners,
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(daemons.serve)
+app.command("reflect")(daemons.reflect)
 app.command("executor")(daemons.executor)
 app.command("simulator")(daemons.simulator)
 app.command("demo")(daemons.demo)
@@ -36,6 +38,7 @@ app.add_typer(jobs.app, name="jobs", help="Workflow jobs, and why one waits.")
 app.add_typer(runners.app, name="runners", help="Runners being made, at work, or left over.")
 app.add_typer(runner.app, name="runner", help="GitHub's runner program on this machine.")
 app.add_typer(executors.app, name="executors", help="Executors, and whether they serve.")
+app.add_typer(launches.app, name="launches", help="Executors that were started for work.")
 app.add_typer(pools.app, name="pools", help="Pools and how full they are.")
 app.add_typer(bus.app, name="bus", help="What waits on the bus, and what is dead.")
 app.add_typer(access.app, name="access", help="Who may use which pool.")

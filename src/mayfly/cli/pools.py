@@ -15,6 +15,7 @@ _COLUMNS = (
     ("USED", "used"),
     ("QUEUED", "queued"),
     ("TO BE MADE", "open"),
+    ("LAUNCHING", "launching"),
 )
 
 

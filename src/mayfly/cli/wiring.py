@@ -1,6 +1,6 @@
 """The composition root: the parts of the control plane, each opened once and closed in order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from mayfly.backends import OpenAccessRules, OpenBus, OpenStore
 from mayfly.cli.backends import backend
-from mayfly.cli.settings import IntakeKind, Settings
+from mayfly.cli.launchers import open_launchers
+from mayfly.cli.settings import AccessRulesTable, IntakeKind, Settings
 from mayfly.engine.admission import Admission
 from mayfly.engine.aftermath import Aftermath
 from mayfly.engine.claims import Claims
@@ -24,14 +25,18 @@ from mayfly.engine.orphans import Orphans
 from mayfly.engine.pending import PendingChecks
 from mayfly.engine.plane import ControlPlane
 from mayfly.engine.reconciler import Reconciler
+from mayfly.engine.reflections import Reflections
 from mayfly.engine.retries import Retries
 from mayfly.engine.reviews import Reviews
+from mayfly.engine.scaler import Scaler, lanes
 from mayfly.engine.sweeps import Sweeps
+from mayfly.engine.tickets import Tickets
 from mayfly.engine.versions import Versions
 from mayfly.github.app import open_github
+from mayfly.github.secrets import Secret
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
-from mayfly.ports import AccessRules, Bus, Clock, GitHub, Ledger
+from mayfly.ports import AccessRules, Bus, Clock, GitHub, Launcher, Ledger
 from mayfly.store.declared import DeclaredAccessRules
 from mayfly.telemetry import Telemetry
 from mayfly.web.app import Front, build
@@ -58,6 +63,7 @@ class Stages(NamedTuple):
     explanations: Explanations
     retries: Retries
     reviews: Reviews
+    scaler: Scaler
 
 
 def connected(
@@ -74,11 +80,13 @@ def connected(
     telemetry: Telemetry,
     news: News,
     pull: bool,
+    launchers: Mapping[str, Launcher] | None = None,
 ) -> Stages:
     """The stages over any backends; nothing of them runs yet."""
     admission = Admission(pools, convention, access)
     doorbells = Doorbells(bus, pools, telemetry)
-    aftermath = Aftermath(doorbells, news, telemetry, clock)
+    scaler = Scaler(lanes(pools, launchers or {}, ledger.launches, news, telemetry, deadlines))
+    aftermath = Aftermath(doorbells, news, telemetry, clock, scaler.wake)
     intake = Intake(ledger, admission, aftermath, clock)
     claims = Claims(
         pools=pools,
@@ -128,6 +136,7 @@ def connected(
         deadlines=deadlines,
         clock=clock,
         duties=(log, sweeps, orphans, versions, PendingChecks(ledger, intake.decide_again)),
+        lanes={lane.name: lane for lane in scaler.lanes},
     )
     return Stages(
         admission,
@@ -142,7 +151,20 @@ def connected(
             partial(intake.review, pause=REVIEW_PAUSE),
             timedelta(seconds=deadlines.turn_seconds),
         ),
+        scaler,
     )
+
+
+async def kept_apart(
+    table: AccessRulesTable, key: Secret | None, clock: Clock, stack: AsyncExitStack
+) -> AccessRules | None:
+    """The rules that are kept apart from the ledger, opened until `stack` closes; None: none."""
+    if table.backend is None or table.url is None:
+        return None
+    open_rules: OpenAccessRules = backend("access_rules", table.backend).open_access_rules
+    plain = key.reveal() if key else None
+    opening = open_rules(table.url, clock, database=table.database, key=plain)
+    return await stack.enter_async_context(opening)
 
 
 @asynccontextmanager
@@ -150,6 +172,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
     """Everything but the listening socket, for as long as the context lives."""
     file, pools, clock = settings.file, settings.pools, SystemClock()
     pull = file.github.intake is IntakeKind.PULL
+    consumes = file.github.intake is IntakeKind.BUS
     open_store: OpenStore = backend("stores", file.store.backend).open_store
     open_bus: OpenBus = backend("buses", file.bus.backend).open_bus
     telemetry, news = Telemetry([pool.name for pool in pools]), News(clock)
@@ -157,18 +180,16 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
         ledger, stored = await stack.enter_async_context(
             open_store(settings.store_url.reveal(), clock, file.deadlines)
         )
-        names = [pool.name for pool in pools]
-        bus = await stack.enter_async_context(open_bus(settings.bus_url.reveal(), clock, names))
+        bus = await stack.enter_async_context(
+            open_bus(settings.bus_url.reveal(), clock, settings.subjects)
+        )
         github = await stack.enter_async_context(open_github(settings.github, clock))
         telemetry.budget_read_by(github.least_share)
-        table, beneath = file.access_rules, stored
-        if table.backend is not None and table.url is not None:
-            key = settings.access_key.reveal() if settings.access_key else None
-            open_rules: OpenAccessRules = backend("access_rules", table.backend).open_access_rules
-            beneath = await stack.enter_async_context(
-                open_rules(table.url, clock, database=table.database, key=key)
-            )
-        access = DeclaredAccessRules(settings.rules, beneath)
+        kept = await kept_apart(file.access_rules, settings.access_key, clock, stack)
+        access = DeclaredAccessRules(settings.rules, kept or stored)
+        launchers = await stack.enter_async_context(
+            open_launchers(file.launchers, pools, file.server.url, clock)
+        )
         stages = connected(
             pools=pools,
             convention=file.labels.convention,
@@ -182,6 +203,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             telemetry=telemetry,
             news=news,
             pull=pull,
+            launchers=launchers,
         )
         plane = ControlPlane(
             pools=pools,
@@ -197,6 +219,7 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             retries=stages.retries,
             offers=Offers(ledger, github, clock),
             news=news,
+            tickets=Tickets(ledger.launches, news, telemetry),
             runner_prefix=file.runner_prefix,
         )
         app = build(
@@ -205,8 +228,13 @@ async def open_plane(settings: Settings) -> AsyncIterator[Running]:
             tokens=file.tokens,
             telemetry=telemetry,
             pull=pull,
+            consumes=consumes,
         )
         await stack.enter_async_context(stages.doorbells.open())
+        await stack.enter_async_context(stages.scaler.open())
         await stack.enter_async_context(stages.reconciler.open())
         await stack.enter_async_context(stages.reviews.open())
+        if consumes:
+            reflections = Reflections(bus, stages.intake.submit, telemetry)
+            await stack.enter_async_context(reflections.open())
         yield Running(plane, app)

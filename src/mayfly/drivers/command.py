@@ -21,8 +21,8 @@ from mayfly.drivers.guard import Started
 from mayfly.drivers.programs import Ended, Programs, sentence
 from mayfly.drivers.runs import SEARCH_PATH
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent
-from mayfly.model.protocol import Entrusted, Granted, Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.model.protocol import Entrusted, Finished, Granted, Outcome
+from mayfly.ports import Driver
 
 log = logging.getLogger(__name__)
 

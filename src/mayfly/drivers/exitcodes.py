@@ -4,8 +4,7 @@ Source: Runner.Listener's constants, https://github.com/actions/runner
 (src/Runner.Common/Constants.cs). They say nothing about a job: GitHub's own record does.
 """
 
-from collections.abc import Mapping
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
 
 PROGRAM = "Runner.Listener"
 ENVIRONMENT: Mapping[str, str] = {"ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE": "1"}
@@ -22,17 +21,17 @@ _SENTENCES: Mapping[int, str] = {
 }
 
 
-def is_githubs(program: str) -> bool:
-    """Whether a command starts GitHub's own runner, directly."""
-    return PurePath(program).name == PROGRAM
+def is_githubs(command: Sequence[str]) -> bool:
+    """Whether a command ends as GitHub's own runner does, itself or as a shell that becomes it."""
+    return any(PROGRAM in word for word in command)
 
 
-def sentence(program: str, code: int) -> str | None:
+def sentence(command: Sequence[str], code: int) -> str | None:
     """What a code means; None for one that means nothing, and for other programs."""
-    return _SENTENCES.get(code) if is_githubs(program) else None
+    return _SENTENCES.get(code) if is_githubs(command) else None
 
 
-def ended(program: str, code: int) -> str:
-    """How a program ended, with what that means where it is known."""
-    meaning = sentence(program, code)
+def ended(command: Sequence[str], code: int) -> str:
+    """How a command ended, with what that means where it is known."""
+    meaning = sentence(command, code)
     return f"ended with exit code {code}" + (f" ({meaning})" if meaning else "")

@@ -6,7 +6,7 @@ Such a driver is a recipe: where a runner is placed, and what its keeper is orde
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -20,8 +20,7 @@ from mayfly.drivers.jitconfig import PLACEHOLDER, JitDelivery
 from mayfly.drivers.kept import Kept, Order, User, end_predecessor
 from mayfly.drivers.stock import Stock
 from mayfly.model.errors import InvalidSettings, Permanent
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Finished
+from mayfly.model.protocol import Finished, Granted, Outcome
 from mayfly.releases import cache
 
 log = logging.getLogger(__name__)
@@ -139,7 +138,7 @@ class KeeperDriver:
             return Finished(Outcome.FAILED, None, report.refused)
         how = None if report else "vanished with its keeper"
         code = report.exit_code if report else None
-        return finished(self._guard, code, self._settings.command[0], output, how)
+        return finished(self._guard, code, self._settings.command, output, how)
 
     async def cleanup(self) -> None:
         """Nothing is left, and a keeper waits for the next claim."""
@@ -211,7 +210,11 @@ def stopping_the_refused(
 
 
 def finished(
-    asked: Guard | None, code: int | None, program: str, output: list[str], how: str | None = None
+    asked: Guard | None,
+    code: int | None,
+    command: Sequence[str],
+    output: list[str],
+    how: str | None = None,
 ) -> Finished:
     """What the end means; an exit code is no evidence once a job has begun."""
     if asked is not None and asked.refusal is not None:
@@ -221,8 +224,8 @@ def finished(
     if code == 0:
         return Finished(Outcome.DONE, code, "")
     if how is None:
-        how = "vanished" if code is None else exitcodes.ended(program, code)
-    return Finished(Outcome.FAILED, code, _detail(program, how, output))
+        how = "vanished" if code is None else exitcodes.ended(command, code)
+    return Finished(Outcome.FAILED, code, _detail(command[0], how, output))
 
 
 def check(settings: RunnerSettings) -> None:
@@ -264,7 +267,7 @@ def environment(
         "TMPDIR": str(temporary),
         "USER": account.name,
     }
-    if exitcodes.is_githubs(settings.command[0]):
+    if exitcodes.is_githubs(settings.command):
         own |= exitcodes.ENVIRONMENT
     return own | settings.environment | ({guard.VARIABLE: str(hook)} if hook else {})
 

@@ -1,5 +1,7 @@
 """What follows a change of the ledger: doorbells are rung, people are told, figures are counted."""
 
+from collections.abc import Callable, Iterable
+
 from mayfly.engine.doorbells import Doorbells
 from mayfly.engine.news import News
 from mayfly.model.access import Admitted, Refused
@@ -13,9 +15,15 @@ class Aftermath:
     """The same for every stage, so that no change is rung for and not counted, or told twice."""
 
     def __init__(
-        self, doorbells: Doorbells, news: News, telemetry: Telemetry, clock: Clock
+        self,
+        doorbells: Doorbells,
+        news: News,
+        telemetry: Telemetry,
+        clock: Clock,
+        wake: Callable[[Iterable[str]], None] | None = None,
     ) -> None:
         self._doorbells = doorbells
+        self._wake = wake
         self._news = news
         self._telemetry = telemetry
         self._clock = clock
@@ -23,6 +31,8 @@ class Aftermath:
     def follow(self, changes: Changes) -> None:
         """Once for each committed transaction."""
         self._doorbells.ring(changes.pools)
+        if self._wake is not None:
+            self._wake(changes.pools)
         self._tell_of_misplaced(changes)
         for job in changes.jobs:
             self._count(job)

@@ -10,13 +10,16 @@ from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import NotFound
 from mayfly.model.executors import Activity, Service, Standing
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
+from mayfly.model.launches import LaunchRecord
 from mayfly.model.pools import Pool
 from mayfly.model.releases import Outlook
 from mayfly.model.runners import ClaimState
+from mayfly.model.scaling import told
 from mayfly.ports import Ledger
 
 NAMED = 3
 """Machines a sentence names at most."""
+LAUNCHES = 50
 NEWEST = 500
 """Live claims that are looked through."""
 
@@ -32,6 +35,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     summary: str
     facts: tuple[str, ...]
+
+
+async def launches_of(ledger: Ledger, pool: Pool) -> list[LaunchRecord]:
+    """The newest of an elastic pool; of another one there are none."""
+    return [] if pool.launcher is None else await ledger.launches.newest(LAUNCHES, pool.name)
 
 
 class Explanations:
@@ -109,6 +117,8 @@ class Explanations:
         if group.fails:
             facts.append(f"runners that failed in a row: {group.fails}; the last: {group.trouble}")
         summary = _bottleneck(ahead, pool, use, group, await self._ledger.executors(pool_name))
+        if group.supply <= ahead and (words := told(await launches_of(self._ledger, pool))):
+            summary = f"waiting: {words}"
         if group.supply > ahead and (trouble := await self._trouble(group)):
             summary = f"{summary}, with trouble so far: {trouble}"
         if outlook is not None and outlook.refused:

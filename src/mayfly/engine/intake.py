@@ -16,6 +16,7 @@ from mayfly.model.demand import demand_for
 from mayfly.model.errors import MayflyError, Transient
 from mayfly.model.jobs import InstallationId, WorkflowJob, WorkflowJobEvent
 from mayfly.ports import Clock, Ledger
+from mayfly.telemetry import WebhookResult
 
 LARGEST_BATCH = 256
 """Events that share a transaction: as many as wait while one commits, and never unbounded."""
@@ -64,6 +65,11 @@ class Intake:
             self._recording = asyncio.create_task(self._record_waiting())
         await waiting.recorded
         return job.decision
+
+    async def take(self, event: WorkflowJobEvent) -> WebhookResult:
+        """`submit`, for who answers a delivery."""
+        await self.submit(event)
+        return WebhookResult.RECORDED
 
     async def revived(self, installation: InstallationId) -> None:
         """The App was installed there, unsuspended, or given other repositories or permissions."""

@@ -1,4 +1,4 @@
-"""The control plane in one piece, for whoever serves it."""
+"""The control plane in one piece, and the edge reflector in one, for whoever serves them."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,9 @@ from mayfly.engine.explanations import Explanations
 from mayfly.engine.intake import Intake
 from mayfly.engine.news import News
 from mayfly.engine.offers import Offers
+from mayfly.engine.reflecting import EdgeIntake
 from mayfly.engine.retries import Retries
+from mayfly.engine.tickets import Tickets
 from mayfly.model.pools import Pool
 from mayfly.ports import AccessRules, Clock, GitHub, Ledger, OperableBus
 
@@ -29,4 +31,16 @@ class ControlPlane(NamedTuple):
     retries: Retries
     offers: Offers
     news: News
+    tickets: Tickets
     runner_prefix: str = "mayfly"
+
+
+class Edge(NamedTuple):
+    """The reflector alone, without a ledger and without the App's key."""
+
+    pools: tuple[Pool, ...]
+    access: AccessRules
+    bus: OperableBus
+    clock: Clock
+    intake: EdgeIntake
+    news: News

@@ -1,7 +1,7 @@
 """The reconciler: clocks only repair; whatever was lost on the way is found here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
@@ -61,6 +61,7 @@ class Reconciler:
         deadlines: Deadlines,
         clock: Clock,
         duties: Sequence[Duty] = (),
+        lanes: Mapping[str, Duty] | None = None,
     ) -> None:
         self._ledger = ledger
         self._github = github
@@ -70,7 +71,7 @@ class Reconciler:
         self._telemetry = telemetry
         self._period = timedelta(seconds=deadlines.turn_seconds)
         self._instance = clock.new_id()
-        self._duties = duties
+        self._duties = {type(duty).__name__: duty for duty in duties} | dict(lanes or {})
         self._works = Works()
         self._recounted: GroupId | None = None
 
@@ -112,8 +113,7 @@ class Reconciler:
         self._works.new_turn()
         due = await self._ledger.due(PER_TURN)
         self._begin_works(due)
-        for duty in self._duties:
-            name = type(duty).__name__
+        for name, duty in self._duties.items():
             self._works.begin(name, name, partial(duty.turn, now))
         await self._recount()
         await self._ledger.forget(FORGOTTEN_PER_TURN)

@@ -14,8 +14,8 @@ from mayfly.model.errors import (
     StaleClaim,
     Unauthentic,
 )
-from mayfly.model.protocol import Granted, Order, Outcome, Registered, StartedAnswer
-from mayfly.ports import Driver, Finished, TokenDriver
+from mayfly.model.protocol import Finished, Granted, Order, Outcome, Registered, StartedAnswer
+from mayfly.ports import Driver, TokenDriver
 
 log = logging.getLogger(__name__)
 

@@ -29,10 +29,10 @@ _MINTING_SECONDS = 90.0  # the control plane asks GitHub meanwhile
 
 
 @asynccontextmanager
-async def open_client(settings: Settings, boot: str) -> AsyncIterator["Client"]:
+async def open_client(settings: Settings, token: str, boot: str) -> AsyncIterator["Client"]:
     """A client for one run of the executor."""
     async with open_calls(
-        settings.server, settings.token.reveal(), caller="executor", ca_file=settings.ca_file
+        settings.server, token, caller="executor", ca_file=settings.ca_file
     ) as calls:
         yield Client(calls, boot)
 

@@ -18,9 +18,11 @@ from mayfly.executor.logs import line
 from mayfly.executor.patience import Timing, answered, pauses
 from mayfly.executor.settings import Settings, checked
 from mayfly.executor.shutdown import Shutdown, cancelled, unless
+from mayfly.executor.tickets import redeemed
 from mayfly.model.errors import InvalidSettings, MayflyError, Transient
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Bus, Driver, Finished
+from mayfly.model.launches import Ticket
+from mayfly.model.protocol import Finished, Granted, Outcome
+from mayfly.ports import Bus, Driver
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +74,20 @@ async def _run(
     boot = uuid.uuid4().hex
     shutdown = Shutdown()
     with shutdown.listening(), slots.taken(settings.state_dir, settings.machine) as slot:
-        async with open_client(settings, boot) as client, open_bus() as bus:
+        token, machine = settings.token.reveal(), slot.machine
+        if isinstance(settings.token, Ticket):
+            redemption = await redeemed(settings, settings.token, shutdown, timing)
+            if redemption is None:
+                return TOLD
+            token, machine = redemption.token, redemption.machine
+        async with open_client(settings, token, boot) as client, open_bus() as bus:
+            del token
             started = StartedQuestion(client, timing)
             async with open_driver(slot.directory, started) as driver:
                 await driver.cleanup()
-                log.info(line("executor.ready", pool=settings.pool, machine=slot.machine))
-                rounds = Rounds(
-                    settings, slot.machine, client, driver, started, shutdown, timing, bus
-                )
-                attendance = Attendance(client, settings.pool, slot.machine, boot, shutdown, timing)
+                log.info(line("executor.ready", pool=settings.pool, machine=machine))
+                rounds = Rounds(settings, machine, client, driver, started, shutdown, timing, bus)
+                attendance = Attendance(client, settings.pool, machine, boot, shutdown, timing)
                 keeping = asyncio.create_task(attendance.keep())
                 try:
                     return await rounds.run()

@@ -7,6 +7,7 @@ import msgspec
 
 from mayfly.calls import checked_ca_file, checked_server
 from mayfly.model.errors import InvalidSettings
+from mayfly.model.launches import Ticket
 
 
 class Token:
@@ -42,7 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The control plane, as in https://mayfly.example.org."""
     pool: str
     """The pool it serves; its token must be bound to it."""
-    token: Token
+    token: Token | Ticket
+    """Its own; or what a launched executor gets one with, once."""
     state_dir: Path
     """Slots, fresh directories and locks; see `default_state_dir`."""
     machine: str | None = None

@@ -20,10 +20,10 @@ from mayfly.github.limits import REGISTRATION
 from mayfly.github.listings import Listings
 from mayfly.github.secrets import Secret
 from mayfly.github.sessions import Sessions
-from mayfly.github.tokens import AppKey
+from mayfly.github.tokens import AppKey, LocalKey, Signer, VaultKey
 from mayfly.model.access import Scope
 from mayfly.model.deliveries import Attempt
-from mayfly.model.errors import InvalidSettings
+from mayfly.model.errors import InvalidSettings, not_installed
 from mayfly.model.jobs import InstallationId, WorkflowJobEvent
 from mayfly.model.releases import Offer
 from mayfly.model.repositories import Repository, Runs
@@ -39,8 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     app_id: str
     """The App's id or client id, as its settings page shows it."""
-    private_key: Secret
-    """See `tokens.read_key`."""
+    private_key: Secret | VaultKey
+    """The key, see `tokens.read_key`, or where it is."""
     api_url: str = "https://api.github.com"
     """`https://HOST/api/v3` for GitHub Enterprise Server."""
     connect_seconds: float = 5.0
@@ -90,12 +90,26 @@ async def open_github(
             concurrency=settings.concurrency,
             clock=clock,
         )
-        key = AppKey(settings.app_id, settings.private_key, clock)
-        sessions = Sessions(key, calls, budgets, clock)
-        try:
-            yield GitHubApp(sessions, budgets, clock, addresses.web(settings.api_url))
-        finally:
-            await sessions.close()
+        async with _signing(settings.private_key) as signer:
+            key = AppKey(settings.app_id, signer, clock)
+            sessions = Sessions(key, calls, budgets, clock)
+            try:
+                yield GitHubApp(sessions, budgets, clock, addresses.web(settings.api_url))
+            finally:
+                await sessions.close()
+
+
+@asynccontextmanager
+async def _signing(key: Secret | VaultKey) -> AsyncIterator[Signer]:
+    if isinstance(key, Secret):
+        yield LocalKey(key)
+        return
+    try:
+        from mayfly.github import keyvault  # noqa: PLC0415 - an extra, and a second to import
+    except ImportError as error:
+        raise not_installed("[github] key_vault_key", "azure", error) from error
+    async with keyvault.open_signer(key.url) as signer:
+        yield signer
 
 
 def checked(settings: Settings) -> Settings:

@@ -20,6 +20,10 @@ _MAY_BE_STALE = frozenset({RefusalKind.MISSING_PERMISSION, RefusalKind.NOT_INSTA
 """A token remembers what was granted when it was made; a new one may open more."""
 
 
+_OF_THE_KEY = frozenset({RefusalKind.BAD_KEY, RefusalKind.CLOCK_SKEW})
+"""The next JWT may be better: of another key, or by a clock that was put right."""
+
+
 class Sessions:
     """Requests made in somebody's name; `None` is the App itself, with its key."""
 
@@ -76,7 +80,13 @@ class Sessions:
                 return
 
     async def _ask_as_app(self, request: Request) -> Answer:
-        return await self._calls.send(request, self._key.credential(), self._budgets.of(None))
+        credential = await self._key.credential()
+        try:
+            return await self._calls.send(request, credential, self._budgets.of(None))
+        except GitHubRefused as error:
+            if error.kind in _OF_THE_KEY:
+                self._key.drop(credential)
+            raise
 
     async def _attempt(self, installation: InstallationId, request: Request) -> Answer:
         credential = await self._tokens.get(installation)

@@ -1,14 +1,18 @@
 """The App's private key and what it opens: short-lived tokens, one per installation."""
 
 import asyncio
+import re
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import jwt
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mayfly.github.calls import Credential
@@ -20,7 +24,10 @@ from mayfly.ports import Clock
 _BACKDATED = timedelta(seconds=60)
 _LIFE = timedelta(minutes=9)
 """From now; GitHub allows ten minutes by its own clock, which may be behind ours."""
+_SIGNED_ANEW_AFTER = timedelta(minutes=7)
+_HEADER = {"alg": "RS256", "typ": "JWT"}
 _RENEWED_BEFORE = timedelta(minutes=5)
+_VAULT_KEY = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?/keys/[A-Za-z0-9-]+/[A-Za-z0-9]+")
 _LARGEST_KEY = 64 * 1024  # bytes; a key is about 2 KB, and a mistaken path may never end
 
 
@@ -89,23 +96,83 @@ def _no_key(pem: Secret, where: str) -> InvalidSettings:
     )
 
 
-class AppKey:
-    """Signs the App's own requests; the key stays in here."""
+class VaultKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The App's private key is in Azure Key Vault, which signs with it and never gives it away."""
 
-    def __init__(self, app_id: str, pem: Secret, clock: Clock) -> None:
-        self.app_id = app_id
+    url: str
+    """`https://NAME.vault.azure.net/keys/KEY/VERSION`."""
+
+
+def vault_key(url: str) -> VaultKey:
+    """The key at `url`; InvalidSettings when that is no address of a key."""
+    if not _VAULT_KEY.fullmatch(url):
+        raise InvalidSettings(
+            "[github] key_vault_key is not the address of a key; use its key identifier, as in "
+            "https://NAME.vault.azure.net/keys/KEY/VERSION"
+        )
+    return VaultKey(url=url)
+
+
+class Signer(Protocol):
+    """Whoever has the App's private key."""
+
+    async def sign(self, text: bytes) -> bytes:
+        """The RS256 signature of `text`. GitHubRefused or GitHubUnreachable when it has none."""
+
+
+class LocalKey:
+    """The key in this process; it stays in here."""
+
+    def __init__(self, pem: Secret) -> None:
         self._key = rsa_key(pem, "the private key")
-        self._clock = clock
 
-    def credential(self) -> Credential:
-        """A fresh JWT, good for 9 minutes."""
+    async def sign(self, text: bytes) -> bytes:
+        return self._key.sign(text, PKCS1v15(), SHA256())
+
+
+class AppKey:
+    """Signs the App's own requests: a JWT is kept for most of its life, so that signing is rare."""
+
+    def __init__(self, app_id: str, signer: Signer, clock: Clock) -> None:
+        self.app_id = app_id
+        self._signer = signer
+        self._clock = clock
+        self._kept: Credential | None = None
+        self._signed_at = clock.now()
+        self._signing = asyncio.Lock()
+
+    async def credential(self) -> Credential:
+        """A JWT that is good for 2 minutes at least; however many wait, it is signed once."""
+        async with self._signing:
+            if self._kept is None or not timedelta(0) <= self._age() < _SIGNED_ANEW_AFTER:
+                self._kept = await self._signed()
+            return self._kept
+
+    def drop(self, credential: Credential) -> None:
+        """Forget this JWT, which GitHub does not accept, unless another has taken its place."""
+        if self._kept is credential:
+            self._kept = None
+
+    def _age(self) -> timedelta:
+        """Below zero where the clock was put back, and the JWT may not be good yet."""
+        return self._clock.now() - self._signed_at
+
+    async def _signed(self) -> Credential:
         now = self._clock.now()
         claims = {
             "iss": self.app_id,
             "iat": int((now - _BACKDATED).timestamp()),
             "exp": int((now + _LIFE).timestamp()),
         }
-        return Credential(Secret(jwt.encode(claims, self._key, algorithm="RS256")), None)
+        text = b".".join(_segment(msgspec.json.encode(part)) for part in (_HEADER, claims))
+        signature = await self._signer.sign(text)
+        self._signed_at = now
+        return Credential(Secret(b".".join((text, _segment(signature))).decode()), None)
+
+
+def _segment(part: bytes) -> bytes:
+    """A part of a JWT (RFC 7515)."""
+    return urlsafe_b64encode(part).rstrip(b"=")
 
 
 class InstallationToken(NamedTuple):

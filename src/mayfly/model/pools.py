@@ -54,6 +54,15 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Organization level is used only for owners with an AllowOwner rule."""
     guard: bool = True
     """Ask the control plane before a job's first step whether this job was admitted."""
+    launcher: str | None = None
+    """The name of the `[launchers.NAME]` that starts executors when there is work; unset: only
+    parked executors serve the pool."""
+    idle_buffer: int = 0
+    """Executors that wait for the next job; 0: none runs while there is nothing to do."""
+    overflow_after_seconds: float = 0.0
+    """Work is left to parked executors for so long before others are started."""
+    start_deadline_seconds: float = 300.0
+    """From the start of an executor to its claim; then it is given up and replaced."""
 
 
 def checked(pools: tuple[Pool, ...], convention: Convention) -> tuple[Pool, ...]:
@@ -101,10 +110,33 @@ def _check_one(pool: Pool) -> None:
         raise InvalidSettings(
             f"{where}: max_per_owner is {pool.max_per_owner}; it must be at least 1"
         )
+    _check_elastic(pool, where)
     if pool.variants and pool.variant is VariantRule.ABSENT:
         raise InvalidSettings(
             f'{where}: variants are listed but variant = "absent"; '
             'set variant = "required" or "optional"'
+        )
+
+
+def _check_elastic(pool: Pool, where: str) -> None:
+    if pool.launcher is None and (pool.idle_buffer or pool.overflow_after_seconds):
+        raise InvalidSettings(
+            f"{where}: idle_buffer and overflow_after_seconds need a launcher; name one of "
+            "[launchers.NAME]"
+        )
+    if not 0 <= pool.idle_buffer <= pool.max:
+        raise InvalidSettings(
+            f"{where}: idle_buffer is {pool.idle_buffer}; it must be between 0 and max ({pool.max})"
+        )
+    if pool.overflow_after_seconds < 0:
+        raise InvalidSettings(
+            f"{where}: overflow_after_seconds is {pool.overflow_after_seconds}; it must not be "
+            "negative"
+        )
+    if pool.start_deadline_seconds <= 0:
+        raise InvalidSettings(
+            f"{where}: start_deadline_seconds is {pool.start_deadline_seconds}; it must be more "
+            "than 0"
         )
 
 

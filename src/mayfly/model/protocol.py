@@ -1,7 +1,7 @@
 """What an executor and the control plane say to each other over HTTPS (`/v1`)."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -82,6 +82,27 @@ class ExecutorsOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     everything: bool = False
     """Every executor, or every one of `pool`."""
     reason: str | None = None
+
+
+class RedeemOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/tickets/redeem`: become a launched executor. The ticket is in the header."""
+
+    nonce: str
+    """The executor's own secret; the same when the answer got lost."""
+
+    def __repr__(self) -> str:
+        return "RedeemOrder(nonce=…)"
+
+
+class Redeemed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ticket gives, once. `token` is a secret, bound to the pool and the machine."""
+
+    token: str
+    machine: str
+    pool: str
+
+    def __repr__(self) -> str:
+        return f"Redeemed(machine={self.machine!r}, pool={self.pool!r}, token=…)"
 
 
 class ClaimOrder(
@@ -192,6 +213,14 @@ class Outcome(StrEnum):
     """Told to stop, by the control plane or by an operator."""
     FAILED = "failed"
     """The environment or the runner could not be started."""
+
+
+class Finished(NamedTuple):
+    """How a driver's runner ended."""
+
+    outcome: Outcome
+    exit_code: int | None
+    detail: str
 
 
 class FinishOrder(

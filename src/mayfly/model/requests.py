@@ -1,12 +1,13 @@
-"""Runner requests: what goes over the bus, as documented JSON with a schema version."""
+"""Messages: what goes over the bus, as documented JSON with a schema version."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from mayfly.model.errors import Permanent
+from mayfly.model.jobs import WorkflowJobEvent
 
 LARGEST_MESSAGE = 64 * 1024
 """Bytes; well under the smallest limit of a bus we know (Service Bus standard: 256 KiB)."""
@@ -15,6 +16,8 @@ LEASE_TIME = timedelta(seconds=30)
 KEPT_FOR = timedelta(days=7)
 LARGEST_DELIVERIES = 10
 """Leases of a message before it counts as poisoned: ten consumers do not die of bad luck."""
+EVENTS = "events"
+"""The subject of what edge reflectors publish; no pool may be called so where they do."""
 LONGEST_LOOK = 500
 """Characters of a dead message that are shown."""
 
@@ -31,7 +34,26 @@ class RunnerRequest(msgspec.Struct, frozen=True, kw_only=True, tag="runner_reque
         return self.pool
 
 
-Message = RunnerRequest
+class ReflectedEvent(msgspec.Struct, frozen=True, kw_only=True, tag="workflow_job_event"):
+    """What GitHub said of a job, proven by an edge reflector, for a control plane to record."""
+
+    event: WorkflowJobEvent
+    version: Literal[1] = 1
+
+    @property
+    def subject(self) -> str:
+        """What a control plane with `intake = "bus"` subscribes to."""
+        return EVENTS
+
+
+Message = RunnerRequest | ReflectedEvent
+
+
+class Lease(NamedTuple):
+    """A message held by one consumer until it is completed, abandoned or its time is over."""
+
+    id: str
+    message: Message
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -52,7 +74,7 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Message)
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 def encoded(message: Message) -> bytes:

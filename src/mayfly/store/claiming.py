@@ -18,7 +18,7 @@ from mayfly.model.runners import (
     advanced,
     runner_name,
 )
-from mayfly.store import attendance, blame, proofs, repairs
+from mayfly.store import attendance, blame, launching, proofs, repairs
 from mayfly.store.turns import Turn
 
 TOKEN_SECONDS = 3600.0
@@ -53,6 +53,8 @@ def claim(
     turn.flush()
     if blame.pauses(turn, order.pool, order.machine) or not attendance.serves(turn, order):
         return None
+    if not launching.may_claim(turn, order):
+        return None
     if not tables.take_slot(order.pool, maximum):
         return None
     variants = (None, *(variant.lower() for variant in order.variants)) if order.variants else None
@@ -75,6 +77,7 @@ def claim(
         made_at=now,
         per_owner=per_owner,
     )
+    launching.claimed(turn, order.machine)
     return turn.claim(None, made, taken=True)
 
 

@@ -37,3 +37,21 @@ class DeclaredAccessRules:
             raise Permanent(
                 f"{rule.subject} → {rule.label} is declared in mayfly.toml; change it there"
             )
+
+
+class NoRules:
+    """Where nothing is kept beneath the declared rules: an edge reflector has no ledger."""
+
+    async def find(self, owner: str, repository: str, label: str) -> AccessRule | None:
+        del owner, repository, label
+        return None
+
+    async def rules(self) -> list[AccessRule]:
+        return []
+
+    async def grant(self, rule: AccessRule) -> None:
+        raise Permanent(f"{rule.subject} → {rule.label} cannot be granted: no rules are kept here")
+
+    async def revoke(self, rule: AccessRule) -> bool:
+        del rule
+        return False

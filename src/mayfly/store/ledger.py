@@ -16,18 +16,20 @@ from mayfly.model.protocol import AttendOrder, ClaimOrder, Order, Outcome
 from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration, RunKey, Sighting
-from mayfly.ports import Clock
+from mayfly.ports import Clock, Launches
 from mayfly.store import (
     attendance,
     blame,
     checking,
     claiming,
     counting,
+    launching,
     proofs,
     recording,
     repairs,
     retention,
 )
+from mayfly.store.launches import TransactionalLaunches
 from mayfly.store.tables import Tables, Transactions
 from mayfly.store.turns import Turn
 
@@ -42,6 +44,7 @@ class TransactionalLedger:
         self._clock = clock
         self._deadlines = deadlines
         self._instances: set[str] = set()
+        self.launches: Launches = TransactionalLaunches(transactions, clock, deadlines)
 
     async def record(self, jobs: Sequence[WorkflowJob]) -> Changes:
         return await self._turn(lambda turn: recording.record(turn, jobs))
@@ -118,9 +121,16 @@ class TransactionalLedger:
 
     async def attend(self, pool: str, order: AttendOrder) -> Executor:
         now = self._clock.now()
-        return await self._transactions.write(
-            lambda tables: attendance.attend(Turn(tables, self._deadlines), pool, order, now)
-        )
+
+        def step(tables: Tables) -> Executor:
+            turn = Turn(tables, self._deadlines)
+            heard = attendance.attend(turn, pool, order, now)
+            told = launching.attended(turn, heard, order)
+            if told is not heard:
+                tables.executors.put(told)
+            return told
+
+        return await self._transactions.write(step)
 
     async def command(self, told: Command, choice: Choice, reason: str) -> list[Standing]:
         return await self._transactions.write(

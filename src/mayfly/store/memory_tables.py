@@ -15,6 +15,7 @@ from mayfly.model.releases import Release, Version
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration
 from mayfly.store.memory_executors import ABSENT, MemoryExecutors
+from mayfly.store.memory_launches import MemoryLaunches
 from mayfly.store.tables import ClockRow, Counts, MachineRow
 
 
@@ -36,6 +37,7 @@ class MemoryTables:
         self._releases: dict[Version, Release] = {}
         self._journal: list[tuple[dict[Any, Any], Any, Any]] = []
         self.executors = MemoryExecutors(self._set)
+        self.launches = MemoryLaunches(self._set)
 
     def keep(self) -> None:
         self._journal.clear()

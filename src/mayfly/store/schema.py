@@ -148,6 +148,28 @@ release = sa.Table(
     sa.Column("seen_at", sa.BigInteger, nullable=False),
 )
 
+launch = sa.Table(
+    "launch",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("pool", sa.Text, nullable=False),
+    sa.Column("wanted_at", sa.BigInteger, nullable=False),
+    sa.Column("phase", sa.Text, nullable=False),
+    sa.Column("phase_at", sa.Float, nullable=False),
+    sa.Column("worked", sa.Boolean, nullable=False),
+    sa.Column("failed", sa.Boolean, nullable=False),
+    sa.Column("tickets", sa.Text, nullable=False),
+    sa.Column("ticket_until", sa.Float, nullable=False),
+    sa.Column("nonce", sa.Text, nullable=False),
+    sa.Column("redeemed_at", sa.Float, nullable=False),
+    sa.Column("token", sa.Text, unique=True),
+    sa.Column("token_until", sa.Float, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("retry_at", sa.Float, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("misused", sa.Integer, nullable=False),
+)
+
 access_rule = sa.Table(
     "access_rule",
     metadata,

@@ -26,6 +26,7 @@ from mayfly.store.access import SqlAccessRules
 from mayfly.store.ledger import TransactionalLedger
 from mayfly.store.locks import Locks, NoLocks, Wants, locks_of
 from mayfly.store.sql_executors import SqlExecutors
+from mayfly.store.sql_launches import SqlLaunches
 from mayfly.store.sql_rows import (
     claim_of,
     claim_row,
@@ -88,6 +89,7 @@ class SqlTables:
         self._do = connection.execute
         self._locks = locks
         self.executors = SqlExecutors(connection, locks)
+        self.launches = SqlLaunches(connection, locks)
 
     def hold(
         self, *, pools: Collection[str] = (), jobs: Collection[JobId] = (), clock: bool = False

@@ -10,6 +10,7 @@ from mayfly.model.deliveries import LogPosition
 from mayfly.model.demand import Demand, DemandGroup
 from mayfly.model.executors import Executor
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
+from mayfly.model.launches import LaunchId, LaunchRecord
 from mayfly.model.releases import Release
 from mayfly.model.repositories import Repository
 from mayfly.model.runners import Claim, ClaimId, Registration
@@ -56,6 +57,22 @@ class Executors(Protocol):
         """Drop those in service that were not heard of since then."""
 
 
+class Launches(Protocol):
+    """The rows of launches; in a step that writes, they belong to their pool like executors."""
+
+    def find(self, launch: LaunchId) -> LaunchRecord | None: ...
+    def of_token(self, token: str) -> LaunchRecord | None: ...
+    def live(self, pool: str) -> list[LaunchRecord]:
+        """Those that are not over, by id."""
+
+    def newest(self, limit: int, pool: str | None = None) -> list[LaunchRecord]:
+        """Newest first, those that are over included."""
+
+    def put(self, launch: LaunchRecord) -> None: ...
+    def forget(self, over_before: float) -> None:
+        """Drop those that were over before."""
+
+
 class Tables(Protocol):
     """The rows, inside one transaction. Called without awaiting, so no network can be in it.
 
@@ -73,6 +90,8 @@ class Tables(Protocol):
 
     @property
     def executors(self) -> Executors: ...
+    @property
+    def launches(self) -> Launches: ...
 
     def clock(self) -> ClockRow: ...
     def put_clock(self, row: ClockRow) -> None: ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from litestar import Litestar
@@ -16,14 +17,16 @@ from mayfly.web import (
     bus_api,
     executor_api,
     executors_api,
+    launches_api,
     openapi,
     operator_api,
     probes,
     problems,
+    tickets_api,
 )
 from mayfly.web.callers import admitting
 from mayfly.web.injected import provided
-from mayfly.web.reflector import PATH, Reflector, pulled
+from mayfly.web.reflector import CONSUMES, PATH, PULLS, Reflector, untaken
 from mayfly.web.tokens import Role, Token, Tokens
 from mayfly.web.waits import Waits
 
@@ -64,29 +67,34 @@ def build(
     telemetry: Telemetry,
     longest_wait: timedelta = LONGEST_WAIT,
     pull: bool = False,
+    consumes: bool = False,
 ) -> Front:
     """The app over `plane`; `secrets` are the webhook's, two while one is being replaced.
 
-    With `pull` there is no webhook.
+    With `pull`, or where it `consumes` an edge reflector's events, there is no webhook.
     """
-    known = Tokens(tokens)
+    known, without = Tokens(tokens), pull or consumes
     waits = Waits()
     api = Litestar(
         route_handlers=[
             probes.healthz,
             probes.healthz_head,
             probes.routes(admitting(known, Role.METRICS, Role.OPERATOR)),
-            executor_api.routes(admitting(known, Role.EXECUTOR)),
+            executor_api.routes(admitting(known, Role.EXECUTOR, tickets=plane.tickets)),
+            tickets_api.routes(),
             operator_api.routes(admitting(known, Role.OPERATOR)),
             access_api.routes(admitting(known, Role.OPERATOR)),
             bus_api.routes(admitting(known, Role.OPERATOR)),
             executors_api.routes(admitting(known, Role.OPERATOR)),
+            launches_api.routes(admitting(known, Role.OPERATOR)),
         ],
         dependencies=provided(plane, telemetry, waits, longest_wait),
         exception_handlers=problems.handlers(plane.clock),
-        openapi_config=openapi.config(admitting(known, *Role), pull=pull),
+        openapi_config=openapi.config(admitting(known, *Role), pull=without),
         request_max_body_size=_LARGEST_REQUEST,
         logging_config=None,  # structlog is configured by `telemetry.configure_logs`
         debug=False,
     )
-    return Front(pulled if pull else Reflector(plane, secrets, telemetry), api, waits)
+    if without:
+        return Front(partial(untaken, why=PULLS if pull else CONSUMES), api, waits)
+    return Front(Reflector(plane, secrets, telemetry), api, waits)

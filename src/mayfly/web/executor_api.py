@@ -75,7 +75,7 @@ async def attend(
     longest: GivenLongest,
 ) -> Attended:
     """Say that the executor is there; answered when it shall do something else, or in time."""
-    bound(request.auth, pool)
+    bound(request.auth, pool, data.machine)
     known = pool_named(plane.pools, pool)
     check_texts(machine=data.machine, boot=data.boot)
     wait = timedelta(seconds=min(max(0.0, data.wait_seconds), longest.total_seconds()))
@@ -108,7 +108,7 @@ async def abandon(request: Call, data: JSONBody[SettleOrder], plane: GivenPlane)
 )
 async def claim(request: Call, data: JSONBody[ClaimOrder], plane: GivenPlane) -> Response[Granted]:
     """Ask what to do; the same `key` gets the same claim, and the lease is settled with it."""
-    bound(request.auth, data.pool)
+    bound(request.auth, data.pool, data.machine)
     check_texts(machine=data.machine, boot=data.boot, key=data.key, lease=data.lease or None)
     check_texts(variants="".join(data.variants) or None)
     lease_id = bus_lease(request.auth, data.lease or "")
@@ -218,5 +218,5 @@ async def _own(request: Call, plane: ControlPlane, claim_id: str, boot: str) -> 
     """The claim, when the caller's token is bound to its pool."""
     check_texts(claim=claim_id, boot=boot)
     known, _group = await plane.ledger.claimed(ClaimId(claim_id))
-    bound(request.auth, known.pool)
+    bound(request.auth, known.pool, known.machine)
     return known.id

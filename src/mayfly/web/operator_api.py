@@ -12,7 +12,7 @@ from litestar.response import ServerSentEventMessage, Stream
 from litestar.types import Guard
 
 from mayfly.engine.declined import Declined
-from mayfly.engine.explanations import Explanation
+from mayfly.engine.explanations import Explanation, launches_of
 from mayfly.engine.leftovers import runners_at_github
 from mayfly.engine.news import News
 from mayfly.engine.retries import Retried
@@ -115,7 +115,10 @@ async def runners_of_github(plane: GivenPlane) -> list[GitHubRunnerView]:
 async def pools(plane: GivenPlane) -> list[PoolView]:
     """Pools as declared, and how they are used."""
     uses = await plane.ledger.pools()
-    return [pool_view(pool, uses.get(pool.name, _UNUSED)) for pool in plane.pools]
+    return [
+        pool_view(pool, uses.get(pool.name, _UNUSED), await launches_of(plane.ledger, pool))
+        for pool in plane.pools
+    ]
 
 
 @get("/events", media_type="text/event-stream", responses=documented())

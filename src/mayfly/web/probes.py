@@ -38,8 +38,11 @@ def healthz_head() -> None:
 async def readyz(plane: GivenPlane) -> Status:
     """The store and the bus answer; 503 says which does not."""
     answers = await asyncio.gather(
-        _flaw("store", plane.ledger.pools()),
-        *(_flaw(f"bus, pool {pool.name}", plane.bus.depth(pool.name)) for pool in plane.pools[:1]),
+        flaw_of("store", plane.ledger.pools()),
+        *(
+            flaw_of(f"bus, pool {pool.name}", plane.bus.depth(pool.name))
+            for pool in plane.pools[:1]
+        ),
     )
     flaws = [flaw for flaw in answers if flaw is not None]
     if flaws:
@@ -77,7 +80,7 @@ async def _refresh(plane: ControlPlane, telemetry: Telemetry) -> None:
         log.warning("pools.unseen", error=type(error).__name__)
 
 
-async def _flaw(what: str, question: Coroutine[Any, Any, object]) -> str | None:
+async def flaw_of(what: str, question: Coroutine[Any, Any, object]) -> str | None:
     """What is wrong with the answer; only our own errors are written for people."""
     try:
         async with asyncio.timeout(_PATIENCE):

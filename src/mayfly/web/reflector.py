@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
 from litestar.types import HTTPScope, Receive, Send
 
-from mayfly.engine.plane import ControlPlane
+from mayfly.engine.news import News
 from mayfly.github.secrets import Secret
 from mayfly.github.webhook import (
     Ignored,
@@ -22,7 +22,9 @@ from mayfly.github.webhook import (
 )
 from mayfly.model.deliveries import REVIVING
 from mayfly.model.errors import Transient, Unauthentic
-from mayfly.model.jobs import WorkflowJobEvent
+from mayfly.model.jobs import InstallationId, WorkflowJobEvent
+from mayfly.model.pools import Pool
+from mayfly.ports import AccessRules, Clock
 from mayfly.telemetry import Ignored as IgnoredReason
 from mayfly.telemetry import Telemetry, WebhookResult
 from mayfly.web import problems
@@ -64,11 +66,36 @@ class Gone(Exception):
     """The client went away before its request was whole."""
 
 
+class Taking(Protocol):
+    """What becomes of a delivery that is genuine."""
+
+    async def take(self, event: WorkflowJobEvent) -> WebhookResult:
+        """Durable when it returns, or refused for good. Transient: GitHub is to come again."""
+
+    async def revived(self, installation: InstallationId) -> None:
+        """The App was installed there, unsuspended, or given other repositories."""
+
+
+class Behind(Protocol):
+    """What stands behind the endpoint: a control plane, or an edge reflector."""
+
+    @property
+    def pools(self) -> tuple[Pool, ...]: ...
+    @property
+    def access(self) -> AccessRules: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def intake(self) -> Taking: ...
+    @property
+    def news(self) -> News: ...
+
+
 class Reflector:
-    """Answers `POST /webhooks/github`: 202 once the ledger has it."""
+    """Answers `POST /webhooks/github`: 202 once the ledger, or at the edge the bus, has it."""
 
     def __init__(
-        self, plane: ControlPlane, secrets: Sequence[Secret | bytes], telemetry: Telemetry
+        self, plane: Behind, secrets: Sequence[Secret | bytes], telemetry: Telemetry
     ) -> None:
         self._plane = plane
         self._secrets = tuple(secrets)
@@ -106,10 +133,10 @@ class Reflector:
     async def _act(self, event_name: str, delivery: str, body: bytes) -> WebhookResult:
         match decode(event_name, delivery, body):
             case WorkflowJobEvent() as event:
-                await self._plane.intake.submit(event)
+                result = await self._plane.intake.take(event)
                 if event.installation is None:
                     log.warning("webhook.incomplete", missing="installation", delivery=delivery)
-                return WebhookResult.RECORDED
+                return result
             case Ping():
                 return WebhookResult.PING
             case Starred() as star:
@@ -176,12 +203,14 @@ class Reflector:
                 return WebhookResult.FAILED, problems.of_error(error), {}
 
 
-async def pulled(_scope: HTTPScope, _receive: Receive, send: Send) -> None:
-    """Stands at PATH, as ASGI, where deliveries are fetched and none is taken."""
+PULLS: Final = "this control plane pulls: it reads the App's delivery log and takes no webhooks"
+CONSUMES: Final = "this control plane hears of jobs from an edge reflector and takes no webhooks"
+
+
+async def untaken(_scope: HTTPScope, _receive: Receive, send: Send, *, why: str) -> None:
+    """Stands at PATH, as ASGI, where no delivery is taken."""
     problem = problems.of_status(
-        404,
-        "this control plane pulls: it reads the App's delivery log and takes no webhooks; "
-        'for webhooks set [github] intake = "push" in mayfly.toml',
+        404, f'{why}; for webhooks set [github] intake = "push" in mayfly.toml'
     )
     headers = (_PROBLEM_HEADERS, (b"connection", b"close"))
     await _send(send, problem.status, msgspec.json.encode(problem), headers)

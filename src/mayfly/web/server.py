@@ -5,21 +5,28 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import uvicorn
+from litestar.types import Receive, Scope, Send
 
 from mayfly.model.errors import InvalidSettings
-from mayfly.web.app import Front
 
 _IDLE: Final = 75
 """Seconds a connection is kept: longer than clients keep theirs, so that none finds it closed."""
 _BACKLOG: Final = 2048
 
 
+class Served(Protocol):
+    """An ASGI application whose waits can be ended."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+    def end_waits(self) -> None: ...
+
+
 @asynccontextmanager
 async def serve(
-    app: Front,
+    app: Served,
     host: str,
     port: int,
     *,
@@ -44,7 +51,7 @@ async def serve(
             await server.shutdown(sockets=[listener])
 
 
-def _config(app: Front, patience: timedelta) -> uvicorn.Config:
+def _config(app: Served, patience: timedelta) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",

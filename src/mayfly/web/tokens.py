@@ -39,6 +39,12 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What its bearer may do."""
     pools: tuple[str, ...] = ()
     """Role executor only: the pools it may serve. Nothing is allowed by leaving it out."""
+    machine: str | None = None
+    """Role executor only: the machine it may speak for; unset: any."""
+
+    def speaks_for(self, machine: str) -> bool:
+        """Whether this token may be used by `machine`."""
+        return self.machine is None or self.machine == machine
 
     def serves(self, pool: str) -> bool:
         """Whether this token is bound to `pool`."""
@@ -95,5 +101,7 @@ def _check_one(token: Token) -> None:
         raise InvalidSettings(
             f"{where}: a name in pools is empty; write a pool's name or remove it"
         )
+    if token.role is not Role.EXECUTOR and token.machine is not None:
+        raise InvalidSettings(f"{where}: a machine is for role executor only; remove it")
     if token.role is not Role.EXECUTOR and token.pools:
         raise InvalidSettings(f"{where}: pools are for role executor only; remove them")

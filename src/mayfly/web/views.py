@@ -1,6 +1,6 @@
 """What the operator API shows: flat records for people and scripts, times in UTC."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -11,8 +11,10 @@ from mayfly.model.changes import PoolUse
 from mayfly.model.demand import DemandGroup
 from mayfly.model.executors import Standing
 from mayfly.model.jobs import JobId, JobState, WorkflowJob
+from mayfly.model.launches import LaunchRecord
 from mayfly.model.pools import Pool
 from mayfly.model.runners import Claim, Registration
+from mayfly.model.scaling import told
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +124,8 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
     queued: int
     open: int
     """Runners still to be made."""
+    launching: str = ""
+    """How executors that are started for it come along; empty: nothing to say."""
 
 
 class RuleView(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,7 +237,7 @@ def executor_view(standing: Standing) -> ExecutorView:
     )
 
 
-def pool_view(pool: Pool, use: PoolUse) -> PoolView:
+def pool_view(pool: Pool, use: PoolUse, launches: Sequence[LaunchRecord]) -> PoolView:
     """Settings and use of one pool."""
     return PoolView(
         name=pool.name,
@@ -248,6 +252,7 @@ def pool_view(pool: Pool, use: PoolUse) -> PoolView:
         used=use.used,
         queued=use.queued,
         open=use.open,
+        launching=told(launches),
     )
 
 

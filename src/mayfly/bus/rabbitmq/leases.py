@@ -16,8 +16,17 @@ from mayfly.bus.rabbitmq.names import renamed
 from mayfly.bus.rabbitmq.polls import GONE, Poll, handed_back
 from mayfly.bus.rabbitmq.wire import copied, outgoing, published_at
 from mayfly.model.errors import InvalidSettings, MayflyError, Permanent
-from mayfly.model.requests import KEPT_FOR, LEASE_TIME, Dead, Message, Waiting, decoded, sized
-from mayfly.ports import Clock, Lease, OperableBus
+from mayfly.model.requests import (
+    KEPT_FOR,
+    LEASE_TIME,
+    Dead,
+    Lease,
+    Message,
+    Waiting,
+    decoded,
+    sized,
+)
+from mayfly.ports import Clock, OperableBus
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for leases whose time is over."""
@@ -111,7 +120,7 @@ class RabbitMQBus:
         for subject, _ in bodies:
             if len(subject.encode()) > names.longest_subject:
                 raise unroutable(subject)
-        stamped = [(subject, outgoing(body, self._clock)) for subject, body in bodies]
+        stamped = [(subject, outgoing(subject, body, self._clock)) for subject, body in bodies]
         link = self._connections.link()
         await self._connections.whole(link.publish(names.exchange, stamped))
 

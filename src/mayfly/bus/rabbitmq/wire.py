@@ -6,7 +6,7 @@ from typing import Any, Final
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
 
-from mayfly.model.requests import LARGEST_DELIVERIES, overdelivered
+from mayfly.model.requests import EVENTS, LARGEST_DELIVERIES, overdelivered
 from mayfly.ports import Clock
 
 VERSION: Final = "mayfly-version"
@@ -16,15 +16,15 @@ REASON: Final = "mayfly-reason"
 _COUNTED: Final = "x-delivery-count"
 
 
-def outgoing(body: bytes, clock: Clock) -> Message:
-    """A new message."""
+def outgoing(subject: str, body: bytes, clock: Clock) -> Message:
+    """A new message; its type says to other programs what the subject says to us."""
     return Message(
         body,
         content_type="application/json",
         delivery_mode=DeliveryMode.PERSISTENT,
         message_id=clock.new_id(),
         timestamp=clock.now(),
-        type="runner_request",
+        type="workflow_job_event" if subject == EVENTS else "runner_request",
         app_id="mayfly",
         headers={VERSION: 1},
     )

@@ -91,12 +91,30 @@ SCRIPT = (
     ),
 )
 
+FROM_ZERO = tuple(
+    Part("octo-org", "webshop", f"shard-{number}", LINUX, ("sleep 1",), "admitted", "success")
+    for number in range(1, 13)
+)
+"""Twelve jobs that find no executor."""
+
+LAUNCHED = """\
+launcher = "here"
+start_deadline_seconds = 60
+"""
+LAUNCHERS = """\
+
+[launchers.here]
+backend = "process"
+config = "{directory}/executor.toml"
+state_dir = "{directory}/launches"
+"""
 POOLS = ("linux", "gpu")
 SETTINGS = """\
 runner_prefix = "demo"
 
 [server]
-port = 0
+port = {port}
+url = "http://127.0.0.1:{port}"
 
 [store]
 {store}
@@ -118,7 +136,7 @@ proof_seconds = 5
 [[pools]]
 name = "linux"
 max = 4
-
+{launched}
 [[pools]]
 name = "gpu"
 max = 1

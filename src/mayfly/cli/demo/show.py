@@ -14,16 +14,19 @@ import msgspec
 from rich.console import Console
 
 from mayfly.cli.demo import servers, stage
+from mayfly.cli.demo.launched import all_over
 from mayfly.cli.demo.screen import Screen, closing_table, screen, status
-from mayfly.cli.demo.script import SCRIPT, Part
+from mayfly.cli.demo.script import FROM_ZERO, SCRIPT, Part
 from mayfly.cli.demo.stage import Stage
 from mayfly.cli.environment import ENVIRONMENT
-from mayfly.model.errors import MayflyError, Transient
+from mayfly.model.errors import InvalidSettings, MayflyError, Transient
 from mayfly.web.views import JobView
 
 LONGEST_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 INTERRUPTED = 130
+PARKED, ZERO = SCALES = ("parked", "zero")
+"""What there is when the first job is queued."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -33,13 +36,22 @@ class Wanted(NamedTuple):
     store: str
     bus: str
     keep: bool
+    scale: str = PARKED
+
+    @property
+    def script(self) -> Sequence[Part]:
+        """The jobs to run."""
+        return FROM_ZERO if self.scale == ZERO else SCRIPT
 
 
 def run_demo(wanted: Wanted) -> int:
     """0 when every job ended as scripted and nothing is left; 130 when a signal ended it."""
     servers.checked(wanted.store, wanted.bus)
+    if wanted.scale not in SCALES:
+        raise InvalidSettings(f"--scale {wanted.scale!r} is unknown; choose {', '.join(SCALES)}")
     console, left = Console(), list[str]()
-    console.print("Mayfly demo: a simulated GitHub, a control plane and 2 parked executors, here.")
+    executors = "no executor" if wanted.scale == ZERO else "2 parked executors"
+    console.print(f"Mayfly demo: a simulated GitHub, a control plane and {executors}, here.")
     try:
         jobs = asyncio.run(_played(console, wanted, left))
     except asyncio.CancelledError:
@@ -50,7 +62,7 @@ def run_demo(wanted: Wanted) -> int:
             raise type(error)(f"{error}; left behind: {'; '.join(left)}") from error
         raise
     closing_table(console, jobs)
-    wrong = _unlike_script(jobs) + [f"left behind: {what}" for what in left]
+    wrong = _unlike_script(wanted.script, jobs) + [f"left behind: {what}" for what in left]
     for sentence in wrong:
         console.print(f"not as it should be: {sentence}")
     if not wrong:
@@ -78,7 +90,7 @@ async def _played(console: Console, wanted: Wanted, left: list[str]) -> list[Job
         if wanted.keep:
             console.print(f"kept: {made}")
         async with servers.borrowed(places.store, left), servers.borrowed(places.bus, left):
-            jobs = await _play(made, places, console, left)
+            jobs = await _play(made, places, console, left, wanted)
         left += stage.leftovers(made)
         return jobs
 
@@ -102,27 +114,42 @@ def _cancelled_by_signals() -> Iterator[None]:
 
 
 async def _play(
-    made: Path, places: servers.Places, console: Console, left: list[str]
+    made: Path, places: servers.Places, console: Console, left: list[str], wanted: Wanted
 ) -> list[JobView]:
-    async with stage.set_up(made, places) as ready:
+    from_zero = wanted.scale == ZERO
+    async with stage.set_up(made, places, from_zero=from_zero) as ready:
         order: dict[int, int] = {}
-        for place, part in enumerate(SCRIPT):
+        for place, part in enumerate(wanted.script):
             dispatched = ready.simulator.dispatch(part.owner, part.repository, part.workflow)
             order.update(dict.fromkeys(dispatched.job_ids, place))
         with screen(console) as shown:
             jobs = await _watched(ready, shown, order)
         left += await _runners_left(ready)
+        if from_zero:
+            left += await _told_of_launches(ready, console, jobs)
     return jobs
+
+
+async def _told_of_launches(ready: Stage, console: Console, jobs: Sequence[JobView]) -> list[str]:
+    """How many were started and how long the jobs waited; what is not as it should be."""
+    async with _asking(ready) as client:
+        try:
+            launches = await all_over(client)
+        except TimeoutError:
+            return ["an executor that was started, although nothing is to be done"]
+    waits = sorted(job.waited_seconds for job in jobs)
+    console.print(
+        f"{len(launches)} executors were started, at most 4 at once, and none runs any more. "
+        f"From the webhook to the runner at work: {waits[0]:.1f} s for the first job, "
+        f"{waits[-1]:.1f} s for the last."
+    )
+    return [] if len(launches) == len(jobs) else [f"{len(launches)} launches, for {len(jobs)} jobs"]
 
 
 async def _watched(ready: Stage, shown: Screen, order: dict[int, int]) -> list[JobView]:
     """The jobs, once every admitted one has ended and every other one is refused."""
-    headers = {"authorization": f"Bearer {ready.operator_token}"}
     try:
-        async with (
-            asyncio.timeout(LONGEST_SECONDS),
-            httpx.AsyncClient(base_url=ready.url, headers=headers) as client,
-        ):
+        async with asyncio.timeout(LONGEST_SECONDS), _asking(ready) as client:
             while True:
                 answer = (await client.get("/v1/jobs")).raise_for_status()
                 jobs = msgspec.json.decode(answer.content, type=list[JobView])
@@ -133,6 +160,11 @@ async def _watched(ready: Stage, shown: Screen, order: dict[int, int]) -> list[J
                 await asyncio.sleep(LOOK_SECONDS)
     except TimeoutError as error:
         raise Transient(f"the jobs did not end within {LONGEST_SECONDS:.0f} s") from error
+
+
+def _asking(ready: Stage) -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {ready.operator_token}"}
+    return httpx.AsyncClient(base_url=ready.url, headers=headers)
 
 
 def _ended(job: JobView) -> bool:
@@ -156,12 +188,12 @@ def _told(sentence: str, code: int) -> int:
     return code
 
 
-def _unlike_script(jobs: Sequence[JobView]) -> list[str]:
+def _unlike_script(script: Sequence[Part], jobs: Sequence[JobView]) -> list[str]:
     """What ended otherwise than scripted."""
     by_name = {(job.repository, job.name): job for job in jobs}
     return [
         f"{part.job} of {part.owner}/{part.repository}: {_found(by_name, part)}"
-        for part in SCRIPT
+        for part in script
         if not _as_scripted(by_name.get((f"{part.owner}/{part.repository}", part.job)), part)
     ]
 

@@ -4,12 +4,13 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -17,7 +18,8 @@ from typing import NamedTuple
 import msgspec
 
 from mayfly.cli.demo.endings import to_its_end
-from mayfly.cli.demo.script import ACCOUNTS, RUNNER, SETTINGS
+from mayfly.cli.demo.launched import launched
+from mayfly.cli.demo.script import ACCOUNTS, LAUNCHED, LAUNCHERS, RUNNER, SETTINGS
 from mayfly.cli.demo.servers import Place, Places
 from mayfly.cli.environment import ENVIRONMENT
 from mayfly.cli.settings import as_toml
@@ -56,8 +58,11 @@ def directory(*, keep: bool) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def set_up(made: Path, places: Places) -> AsyncIterator[Stage]:
-    """Simulator, control plane and executors at work; all of them ended afterwards."""
+async def set_up(made: Path, places: Places, *, from_zero: bool) -> AsyncIterator[Stage]:
+    """Simulator, control plane and executors at work; all of them ended afterwards.
+
+    `from_zero`: no executor is there, and the control plane may start some.
+    """
     private, public = generate_app_key()
     secret = token_hex(32)
     _secret(made, "app.pem", private)
@@ -72,19 +77,24 @@ async def set_up(made: Path, places: Places) -> AsyncIterator[Stage]:
             "mayfly.toml",
             SETTINGS.format(
                 directory=made,
+                port=_free_port() if from_zero else 0,
+                launched=LAUNCHED if from_zero else "",
                 app_id=settings.app_id,
                 api_url=simulator.url,
                 store=_table(made, "store", places.store),
                 bus=_table(made, "bus", places.bus),
-                tokens="\n\n".join((as_toml(executor), as_toml(operator))),
+                tokens="\n\n".join((as_toml(executor), as_toml(operator)))
+                + (LAUNCHERS.format(directory=made) if from_zero else ""),
             ),
         )
         runner = made / "executor.toml"
         runner.write_text(RUNNER.format(command=_runner_command(made)))
-        async with _process(made, "control-plane", "serve", "--config", str(config)) as plane:
+        serving = _process(made, "control-plane", "serve", "--config", str(config))
+        async with launched(made), serving as plane:
             url = await _address(*plane)
             simulator.set_webhook(f"{url}/webhooks/github")
-            async with _executors(made, url, token_file, runner):
+            parked = _executors(made, url, token_file, runner)
+            async with nullcontext() if from_zero else parked:
                 yield Stage(simulator, url, operator_token)
 
 
@@ -96,9 +106,16 @@ def _table(made: Path, name: str, place: Place) -> str:
     return f'{table}\nurl_file = "{_secret(made, f"{name}-url", place.url)}"'
 
 
+def _free_port() -> int:
+    """Launched executors are told an address before the control plane listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
 def leftovers(made: Path) -> list[str]:
     """Directories of jobs that are still there."""
-    return [str(path) for path in made.glob("state/slots/*/work-*")]
+    return [str(path) for path in made.glob("**/slots/*/work-*")]
 
 
 @asynccontextmanager

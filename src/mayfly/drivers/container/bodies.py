@@ -36,7 +36,7 @@ def body(
     wants it."""
     command = [part.replace(PLACEHOLDER, f"{_PASSED}/{config}") for part in settings.command]
     environment = {"HOME": settings.directory, "TMPDIR": "/tmp"}  # noqa: S108 - in the container, where nobody else is
-    if exitcodes.is_githubs(settings.command[0]):
+    if exitcodes.is_githubs(settings.command):
         environment |= exitcodes.ENVIRONMENT
     environment |= settings.environment
     if guard is not None:

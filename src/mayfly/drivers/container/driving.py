@@ -14,14 +14,15 @@ from mayfly.drivers.container import bodies, engines, images, profiles
 from mayfly.drivers.container.engines import End, Engine
 from mayfly.drivers.container.settings import Settings, check, socket_of
 from mayfly.drivers.guard import Guard, Started
-from mayfly.model.errors import InvalidSettings, Permanent
-from mayfly.model.protocol import Granted, Outcome
-from mayfly.ports import Driver, Finished
+from mayfly.model.errors import InvalidSettings, MayflyError, Permanent
+from mayfly.model.protocol import Finished, Granted, Outcome
+from mayfly.ports import Driver
 
 log = logging.getLogger(__name__)
 
 _READ_SECONDS = 60.0  # a container's start may have to wait for others
-_KILLED = 137
+_STARTING_SECONDS = 10.0
+_KILLED = 137  # 128 and SIGKILL
 _CLOCK_SECONDS = 2.0  # the engine tells times in whole seconds
 
 
@@ -118,14 +119,22 @@ class ContainerDriver:
                 await asyncio.shield(starting)
                 return await self._engine.ended(container, self._created_at)
         except asyncio.CancelledError:
-            await asyncio.wait({starting})  # or it could begin after we have looked
-            await self._stopped(container)
-            await self._engine.remove(container)
+            # Or it could begin after we have looked.
+            await asyncio.wait({starting}, timeout=_STARTING_SECONDS)
+            await self._gone(container)
             raise
         finally:
-            for task in stopping:
+            for task in (starting, *stopping):
                 task.cancel()
             await asyncio.gather(starting, *stopping, return_exceptions=True)
+
+    async def _gone(self, container: str) -> None:
+        """Stopped and removed; an engine that does not answer now is told again by `cleanup`."""
+        try:
+            await self._stopped(container)
+            await self._engine.remove(container)
+        except MayflyError as error:
+            log.error("container.stays reason=%r", str(error))  # noqa: TRY400 - a trace says nothing
 
     async def _stopped(self, container: str) -> None:
         """The runner is asked first and alone: it knows how to end its job and to tell GitHub so.
@@ -215,4 +224,4 @@ class ContainerDriver:
         elif end.memory or (end.exit_code == _KILLED and self._settings.memory_mb is not None):
             # Podman does not always notice.
             how = "was killed, as the kernel does when memory_mb is used up,"
-        return runs.finished(self._guard, end.exit_code, self._settings.command[0], output, how)
+        return runs.finished(self._guard, end.exit_code, self._settings.command, output, how)

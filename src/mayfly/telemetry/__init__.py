@@ -1,16 +1,12 @@
-"""What an operator watches: the logs' form and every metric, declared in one place."""
+"""What an operator watches: every metric, and the logs' form."""
 
-import logging
 import math
-import re
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -22,12 +18,18 @@ from mayfly.model.demand import DemandGroup
 from mayfly.model.errors import GitHubRefused, RateLimited, RefusalKind, Transient
 from mayfly.model.executors import Standing
 from mayfly.model.runners import LIVE, ClaimState
+from mayfly.telemetry.launches import LaunchFigures
+from mayfly.telemetry.launches import LaunchRefusal as LaunchRefusal
+from mayfly.telemetry.logs import HIDDEN as HIDDEN
+from mayfly.telemetry.logs import configure_logs as configure_logs
 
 
 class WebhookResult(StrEnum):
     """How a request to the webhook endpoint was answered."""
 
     RECORDED = "recorded"
+    REFLECTED = "reflected"
+    REFUSED = "refused"
     PING = "ping"
     STAR = "star"
     INSTALLATION = "installation"
@@ -106,6 +108,7 @@ class Telemetry:
         self._declare_webhooks()
         self._declare_corrections()
         self._declare_pools()
+        self.launches = LaunchFigures(self.registry, self._pools)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
 
@@ -297,10 +300,8 @@ class Telemetry:
             "Days until GitHub gives a runner of the oldest version in a pool no jobs any more.",
         )
         self.versions_seen({})
-        self._of_pools = (
-            *(self._pool_used, self._pool_queued, self._pool_open, self._pool_stalled),
-            *(self._pool_serving, self._pool_broken),
-        )
+        totals = (self._pool_used, self._pool_queued, self._pool_open, self._pool_stalled)
+        self._of_pools = (*totals, self._pool_serving, self._pool_broken)
 
     def _counter(self, name: str, text: str, values: Mapping[str, Iterable[str]]) -> Counter:
         ((label, members),) = values.items()
@@ -328,73 +329,3 @@ def _kind_of(error: GitHubRefused | Transient) -> str:
     if isinstance(error, RateLimited):
         return GitHubFailure.RATE_LIMITED.value
     return GitHubFailure.UNREACHABLE.value
-
-
-_SECRET: Final = re.compile(
-    r"(^|_)(token|secrets?|password|private_key|pem|jit_config|signature|authorization|headers?"
-    r"|body|payload|cookie)s?$",
-    re.IGNORECASE,
-)
-HIDDEN: Final = "…"
-
-
-def without_secrets(
-    _logger: object, _method: str, entry: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """A structlog processor: fields whose name says secret keep their name and lose their value."""
-    for name, value in entry.items():
-        if _SECRET.search(name):
-            entry[name] = HIDDEN
-        elif isinstance(value, dict):
-            entry[name] = without_secrets(_logger, _method, dict(value))
-    return entry
-
-
-def configure_logs(*, json: bool, level: str = "info") -> None:
-    """One line an entry on standard error; what libraries log comes out in the same form.
-
-    Libraries are heard from warnings on: below that httpx, for one, writes addresses.
-    """
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        without_secrets,
-    ]
-    last: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    )
-    structlog.configure(
-        processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,  # so that tests can watch loggers that were used before
-    )
-    _adopt_libraries(shared, last)
-
-
-def _adopt_libraries(
-    shared: list[structlog.typing.Processor], last: list[structlog.typing.Processor]
-) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared, _as_event],
-            processors=[remove_meta, *last],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.WARNING)
-
-
-def _as_event(
-    _logger: object, _method: str, entry: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """A library's sentence becomes a field, because our events have fixed names."""
-    entry["message"] = entry.get("event", "")
-    entry["event"] = "library.logged"
-    return entry

@@ -1,0 +1,256 @@
+"""The scaler: executors start where there is work, and end where there is none.
+
+A row is written before the platform is asked, so a crash at any moment leaves nothing that the
+next turn does not find: wanted rows are asked for again under the same id, and what the platform
+has and no row wants is stopped.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import structlog
+
+from mayfly.engine.news import News
+from mayfly.model.deadlines import Deadlines
+from mayfly.model.errors import MayflyError, Permanent, Transient
+from mayfly.model.launches import LaunchId, LaunchRecord, Plan, Ticket, hashed
+from mayfly.model.pools import Pool
+from mayfly.ports import Launcher, Launches
+from mayfly.telemetry import LaunchRefusal, Telemetry
+
+AT_ONCE = 8
+"""Starts and stops of one pool at the same time; a launcher's own pace comes before it."""
+ANSWER_SECONDS = 60.0
+"""For one answer of a platform."""
+SILENCES = 3
+"""Starts refused in a turn, before the others wait for the next one."""
+LOOK_SECONDS, RARELY_SECONDS, IDLE_SECONDS = 60.0, 600.0, 3600.0
+"""Between two lists of what the platform has: while something starts or ends, while anything
+lives, and otherwise."""
+
+log = structlog.get_logger("mayfly")
+
+
+class Scaler:
+    """The lanes of all elastic pools; the trouble of one is not another's."""
+
+    def __init__(self, lanes: Iterable["Lane"]) -> None:
+        self.lanes = tuple(lanes)
+        self._of = {lane.pool: lane for lane in self.lanes}
+
+    def wake(self, pools: Iterable[str]) -> None:
+        """Something opened in these pools, or a slot became free."""
+        for pool in pools:
+            if lane := self._of.get(pool):
+                lane.wake()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Lanes can be woken between two turns while this is open."""
+        async with AsyncExitStack() as stack:
+            for lane in self.lanes:
+                await stack.enter_async_context(lane.open())
+            yield
+
+
+def lanes(
+    pools: Iterable[Pool],
+    launchers: Mapping[str, Launcher],
+    launches: Launches,
+    news: News,
+    telemetry: Telemetry,
+    deadlines: Deadlines,
+) -> list["Lane"]:
+    """One for each pool that has a launcher."""
+    period = timedelta(seconds=deadlines.turn_seconds)
+    return [
+        Lane(pool, launchers[pool.name], launches, news, telemetry, period)
+        for pool in pools
+        if pool.name in launchers
+    ]
+
+
+class Lane:
+    """One elastic pool. Its turns are the reconciler's, so only the leader scales."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        launcher: Launcher,
+        launches: Launches,
+        news: News,
+        telemetry: Telemetry,
+        period: timedelta,
+    ) -> None:
+        self.pool = pool.name
+        self.name = f"Scaler of {pool.name}"
+        self._settings = pool
+        self._launcher = launcher
+        self._launches = launches
+        self._news = news
+        self._telemetry = telemetry
+        self._leads_for = 2 * period.total_seconds()
+        self._turning = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._led_at: float | None = None
+        self._now = 0.0
+        self._short_since: float | None = None
+        self._listed_at: float | None = None
+        self._watched = self._live = False
+
+    def wake(self) -> None:
+        """Look again soon, if this control plane leads."""
+        self._woken.set()
+
+    async def turn(self, ledger_seconds: float) -> None:
+        """One turn of the reconciler."""
+        self._led_at, self._now = asyncio.get_running_loop().time(), ledger_seconds
+        async with self._turning:
+            await self._scale()
+            await self._survey()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """It may be woken while this is open."""
+        task = asyncio.create_task(self._between_turns())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _between_turns(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            led_at, now = self._led_at, asyncio.get_running_loop().time()
+            if led_at is None or now - led_at > self._leads_for:
+                continue
+            try:
+                async with self._turning:
+                    await self._scale()
+            except MayflyError as error:
+                log.warning("repair.failed", repair=self.name, reason=str(error))
+            except Exception:  # top of the loop: the next turn tries again
+                log.exception("repair.stumbled", repair=self.name)
+
+    async def _scale(self) -> None:
+        plan = await self._launches.scale(self._settings, overflows=self._overflows())
+        self._remember(plan)
+        attempt = _Attempt()
+        await asyncio.gather(
+            *(self._stop(launch, attempt) for launch in plan.stop),
+            *(self._start(launch, attempt) for launch in plan.start),
+        )
+
+    def _remember(self, plan: Plan) -> None:
+        self._watched, self._live = plan.watched, bool(sum(plan.phases.values()))
+        if not plan.short:
+            self._short_since = None
+        elif self._short_since is None:
+            self._short_since = self._now
+        self._telemetry.launches.seen(self.pool, plan.phases)
+        for launch in plan.written_off:
+            self._telemetry.launches.written_off(self.pool)
+            self._news.publish(
+                "launch.written_off", pool=self.pool, launch=launch.id, reason=launch.detail
+            )
+
+    def _overflows(self) -> bool:
+        """Whether parked executors have had their time."""
+        patience = self._settings.overflow_after_seconds
+        since = self._short_since
+        return not patience or (since is not None and self._now - since >= patience)
+
+    async def _start(self, record: LaunchRecord, attempt: "_Attempt") -> None:
+        async with attempt.turn:
+            if attempt.refused >= SILENCES:
+                return
+            ticket = new_ticket(record.id)
+            seconds = self._settings.start_deadline_seconds
+            if not await self._launches.ticketed(record.id, hashed(ticket.reveal()), seconds):
+                return
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._launcher.start(record.launch, ticket)
+            except (Transient, Permanent, TimeoutError) as error:
+                attempt.refused += 1
+                await self._refused(record, error)
+                return
+            await self._launches.accepted(record.id)
+        self._telemetry.launches.started(self.pool)
+        self._news.publish("launch.started", pool=self.pool, launch=record.id)
+
+    async def _refused(self, record: LaunchRecord, error: Exception) -> None:
+        sentence = str(error) or f"the platform did not answer within {ANSWER_SECONDS:.0f} s"
+        await self._launches.refused(record.id, sentence)
+        self._telemetry.launches.refused(self.pool, _reason(error))
+        self._news.publish("launch.refused", pool=self.pool, launch=record.id, reason=sentence)
+
+    async def _survey(self) -> None:
+        """What the platform has and nobody wants; what nobody heard has ended there."""
+        if self._listed_at is not None and self._now - self._listed_at < self._pause():
+            return
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                seen = await self._launcher.launched(self.pool)
+        except TimeoutError:
+            log.warning("launcher.silent", pool=self.pool)
+            return
+        except (Transient, Permanent) as error:
+            log.warning("launcher.silent", pool=self.pool, reason=str(error))
+            return
+        self._listed_at = self._now
+        attempt = _Attempt()
+        orphans = await self._launches.surveyed(self.pool, seen)
+        for orphan in orphans:
+            self._news.publish("launch.orphaned", pool=self.pool, launch=orphan)
+        await asyncio.gather(*(self._end(orphan, attempt) for orphan in orphans))
+
+    def _pause(self) -> float:
+        if self._watched:
+            return LOOK_SECONDS
+        return RARELY_SECONDS if self._live else IDLE_SECONDS
+
+    async def _stop(self, record: LaunchRecord, attempt: "_Attempt") -> None:
+        if await self._end(record.id, attempt):
+            self._news.publish(
+                "launch.stopped", pool=self.pool, launch=record.id, reason=record.detail
+            )
+
+    async def _end(self, launch: LaunchId, attempt: "_Attempt") -> bool:
+        """Whether the platform was heard; it is asked again until it has it no more."""
+        async with attempt.turn:
+            if attempt.refused >= SILENCES:
+                return False
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._launcher.stop(self.pool, launch)
+            except (Transient, Permanent, TimeoutError) as error:
+                attempt.refused += 1
+                log.warning("launcher.silent", pool=self.pool, reason=str(error))
+                return False
+        return True
+
+
+class _Attempt:
+    """What a platform is asked in one turn: few at once, and none in vain."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Semaphore(AT_ONCE)
+        self.refused = 0
+
+
+def new_ticket(launch: LaunchId) -> Ticket:
+    """Known to nobody; the ledger keeps its hash."""
+    return Ticket(f"mft_{launch}_{secrets.token_urlsafe(32)}")
+
+
+def _reason(error: Exception) -> LaunchRefusal:
+    if isinstance(error, TimeoutError):
+        return LaunchRefusal.SILENT
+    permanent = isinstance(error, Permanent)
+    return LaunchRefusal.PERMANENT if permanent else LaunchRefusal.TRANSIENT

@@ -1,0 +1,1 @@
+"""How executors of elastic pools start: a backend is a platform."""

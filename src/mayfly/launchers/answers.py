@@ -1,0 +1,72 @@
+"""Calls to a platform's HTTP API: one try, a deadline, and silence in whatever shape Transient."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+
+from mayfly.model.errors import InvalidSettings, Transient
+from mayfly.ports import Clock
+
+PATIENCE = timedelta(seconds=30)
+"""For one answer; whoever asked asks again."""
+_CONNECT = timedelta(seconds=5)
+_LONGEST_DELAY = 9  # digits; more are no seconds anybody means
+
+
+@asynccontextmanager
+async def open_http(
+    url: str, *, ca_file: Path | None = None, patience: timedelta = PATIENCE
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of one platform: it repeats nothing, and follows nobody to another place."""
+    seconds = patience.total_seconds()
+    async with httpx.AsyncClient(
+        base_url=url,
+        verify=_trusted(ca_file),
+        timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT.total_seconds())),
+        follow_redirects=False,
+        headers={"User-Agent": "mayfly-launcher"},
+    ) as http:
+        yield http
+
+
+async def sent(http: httpx.AsyncClient, request: httpx.Request, platform: str) -> httpx.Response:
+    """Its answer, whatever that is. Transient when there is none; it may have taken effect."""
+    try:
+        async with asyncio.timeout(http.timeout.read):  # of the whole answer, however it trickles
+            return await http.send(request)
+    except (httpx.RequestError, TimeoutError) as error:
+        raise Transient(
+            f"{platform} cannot be reached: {type(error).__name__} {error}".strip()
+        ) from error
+
+
+def retry_at(headers: Mapping[str, str], clock: Clock) -> datetime | None:
+    """Retry-After: seconds, or an HTTP date. None when it says nothing of use."""
+    text = headers.get("retry-after", "")
+    if text.isdecimal() and len(text) <= _LONGEST_DELAY:
+        return clock.now() + timedelta(seconds=int(text))
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
+
+
+def is_silence(status: int) -> bool:
+    """Whether the platform, or something in front of it, has not really answered."""
+    return status >= 500 or status in {408, 425}
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # an SSLError is one, too
+        raise InvalidSettings(f"ca_file {ca_file} cannot be used: {error}") from error

@@ -1,0 +1,25 @@
+"""What a started executor is told: these words and nothing else of ours."""
+
+from mayfly.model.launches import Launch, Ticket
+
+LAUNCH = "MAYFLY_LAUNCH"
+POOL = "MAYFLY_POOL"
+URL = "MAYFLY_URL"
+TICKET = "MAYFLY_TICKET"
+"""The one that must not be kept where others read it, or be worthless once it was used."""
+TICKET_FILE = f"{TICKET}_FILE"
+"""Or a file that has it, where others may look at the environment."""
+_LONGEST = 500
+
+
+def told(launch: Launch, server: str) -> dict[str, str]:
+    """The environment of its executor, without the ticket."""
+    return {URL: server, POOL: launch.pool, LAUNCH: launch.id}
+
+
+def withheld(said: str, ticket: Ticket | None = None) -> str:
+    """A platform's own words, for one line; it may repeat what it was given."""
+    line = " ".join(said.split())
+    if ticket is not None:
+        line = line.replace(ticket.reveal(), "…")
+    return line[:_LONGEST]

@@ -1,0 +1,301 @@
+"""Launches in the ledger: what is wanted, what is given up, and what a ticket gives."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from mayfly.model.launches import (
+    Launched,
+    LaunchId,
+    LaunchPhase,
+    LaunchRecord,
+    LaunchState,
+    Plan,
+    Redemption,
+    TicketRefused,
+    machine_of,
+)
+from mayfly.model.pools import Pool
+from mayfly.model.protocol import AttendOrder, ClaimOrder, Duty, Outcome
+from tests.fakes.backends import OpenedStore
+from tests.fakes.factories import queued_job
+
+POOL = Pool(name="linux", max=4, launcher="cloud", start_deadline_seconds=300)
+
+
+async def scaled(store: OpenedStore, pool: Pool = POOL, *, overflows: bool = True) -> Plan:
+    return await store.ledger.launches.scale(pool, overflows=overflows)
+
+
+async def queue(store: OpenedStore, *jobs: int) -> None:
+    await store.ledger.record([queued_job(number) for number in jobs])
+
+
+async def started(store: OpenedStore, jobs: int = 1) -> list[LaunchRecord]:
+    """So many jobs, and executors that were started for them."""
+    await queue(store, *range(1, jobs + 1))
+    plan = await scaled(store)
+    for launch in plan.start:
+        assert await store.ledger.launches.ticketed(launch.id, f"ticket-{launch.id}", 300)
+        await store.ledger.launches.accepted(launch.id)
+    return plan.start
+
+
+def redemption(launch: LaunchRecord, nonce: str = "n", **others: str) -> Redemption:
+    given = {"ticket": f"ticket-{launch.id}", "token": f"token-{launch.id}-{nonce}"} | others
+    return Redemption(launch=launch.id, nonce=nonce, **given)
+
+
+async def ready(store: OpenedStore, jobs: int = 1) -> list[LaunchRecord]:
+    """The same, once they have redeemed their tickets and said that they are there."""
+    launches = await started(store, jobs)
+    for launch in launches:
+        assert isinstance(await store.ledger.launches.redeem(redemption(launch)), LaunchRecord)
+        await attend(store, launch)
+    return launches
+
+
+async def attend(store: OpenedStore, launch: LaunchRecord, *, gone: bool = False) -> Duty:
+    order = AttendOrder(machine=launch.machine, boot="boot", gone=gone)
+    return (await store.ledger.attend("linux", order)).duty("boot")
+
+
+async def claim(store: OpenedStore, machine: str, key: str = "k") -> str | None:
+    order = ClaimOrder(pool="linux", machine=machine, boot="boot", key=f"{key}-{machine}")
+    made = await store.ledger.claim(order, 4, None)
+    return made.id if made else None
+
+
+async def phases(store: OpenedStore) -> dict[LaunchId, LaunchPhase]:
+    return {one.id: one.phase for one in await store.ledger.launches.newest(100)}
+
+
+async def test_as_many_are_wanted_as_jobs_are_open(store: OpenedStore):
+    await queue(store, 1, 2, 3)
+    assert len((await scaled(store)).start) == 3
+    assert len((await scaled(store)).start) == 3, "asked for again, not wanted again"
+    assert len(await store.ledger.launches.newest(100)) == 3
+
+
+async def test_what_starts_or_waits_is_not_wanted_twice(store: OpenedStore):
+    await ready(store, 2)
+    assert (await scaled(store)).start == []
+    await queue(store, 3)
+    assert len((await scaled(store)).start) == 1
+
+
+async def test_two_control_planes_together_want_no_more_than_one(store: OpenedStore):
+    await queue(store, 1, 2, 3)
+    await asyncio.gather(scaled(store), scaled(store), scaled(store))
+    assert len(await store.ledger.launches.newest(100)) == 3
+
+
+async def test_a_pool_s_maximum_bounds_what_runs_and_what_starts(store: OpenedStore):
+    (first,) = await ready(store)
+    assert await claim(store, first.machine)
+    await queue(store, *range(10, 20))
+    assert len((await scaled(store)).start) == POOL.max - 1
+
+
+async def test_a_launch_that_claimed_counts_by_its_claim(store: OpenedStore):
+    (launch,) = await ready(store)
+    assert await claim(store, launch.machine)
+    assert (await phases(store))[launch.id] is LaunchPhase.WORKING
+    assert (await scaled(store)).start == []
+
+
+async def test_parked_executors_come_first(store: OpenedStore):
+    await store.ledger.attend("linux", AttendOrder(machine="rack-1", boot="b"))
+    await queue(store, 1, 2)
+    plan = await scaled(store, overflows=False)
+    assert (plan.start, plan.short) == ([], 1)
+    assert len((await scaled(store, overflows=True)).start) == 1
+
+
+async def test_where_nothing_is_parked_nothing_is_waited_for(store: OpenedStore):
+    await queue(store, 1)
+    assert len((await scaled(store, overflows=False)).start) == 1
+
+
+async def test_a_buffer_is_kept_ready(store: OpenedStore):
+    assert len((await scaled(store, msgspec.structs.replace(POOL, idle_buffer=2))).start) == 2
+
+
+async def test_one_that_does_not_speak_in_time_is_written_off_and_replaced(store: OpenedStore):
+    (launch,) = await started(store)
+    await store.passes(301)
+    plan = await scaled(store)
+    assert [one.id for one in plan.written_off] == [launch.id]
+    assert [one.id for one in plan.stop] == [launch.id]
+    assert len(plan.start) == 1
+    assert plan.start[0].id != launch.id
+    answer = await store.ledger.launches.redeem(redemption(launch))
+    assert isinstance(answer, TicketRefused), "nobody waits for it any more"
+
+
+async def test_failures_in_a_row_make_the_next_start_wait(store: OpenedStore):
+    await queue(store, 1)
+    for _ in range(3):
+        (launch,) = (await scaled(store)).start
+        await store.ledger.launches.ticketed(launch.id, "t", 300)
+        await store.ledger.launches.accepted(launch.id)
+        failed = Launched(launch.id, LaunchState.FAILED, "no image")
+        assert await store.ledger.launches.surveyed("linux", [failed]) == []
+    plan = await scaled(store)
+    assert (plan.start, plan.paused_until is not None) == ([], True)
+    await store.passes(11)
+    assert len((await scaled(store)).start) == 1
+
+
+async def test_a_refused_start_is_asked_for_again_later(store: OpenedStore):
+    await queue(store, 1)
+    (launch,) = (await scaled(store)).start
+    await store.ledger.launches.refused(launch.id, "the quota is used up")
+    assert (await scaled(store)).start == []
+    await store.passes(11)
+    (again,) = (await scaled(store)).start
+    assert (again.id, again.detail) == (launch.id, "the quota is used up")
+
+
+async def test_what_is_not_needed_is_told_to_end_and_claims_nothing(store: OpenedStore):
+    (launch,) = await ready(store)
+    claimed = await claim(store, "rack-1")
+    assert claimed is not None
+    await scaled(store)
+    assert await attend(store, launch) is Duty.SERVE, "the next job often arrives first"
+    await store.passes(40)
+    await attend(store, launch)
+    assert (await scaled(store)).stop == [], "it is told itself first"
+    assert await attend(store, launch) is Duty.END
+    await queue(store, 2)
+    assert await claim(store, launch.machine) is None
+    await attend(store, launch, gone=True)
+    assert (await phases(store))[launch.id] is LaunchPhase.OVER
+
+
+async def test_one_that_does_not_hear_it_is_stopped(store: OpenedStore):
+    (launch,) = await ready(store)
+    await claim(store, "rack-1")
+    await store.passes(40)
+    await attend(store, launch)
+    await scaled(store)
+    await store.passes(31)
+    assert [one.id for one in (await scaled(store)).stop] == [launch.id]
+    running = Launched(launch.id, LaunchState.RUNNING, "")
+    assert await store.ledger.launches.surveyed("linux", [running]) == []
+    assert (await phases(store))[launch.id] is LaunchPhase.ENDING
+    await store.ledger.launches.surveyed("linux", [])
+    assert (await phases(store))[launch.id] is LaunchPhase.OVER
+
+
+async def test_an_executor_with_a_claim_is_never_told_to_end(store: OpenedStore):
+    (launch,) = await ready(store)
+    made = await claim(store, launch.machine)
+    assert made is not None
+    await store.passes(4000)
+    plan = await scaled(store)
+    assert (plan.stop, plan.written_off) == ([], [])
+    assert await attend(store, launch) is Duty.SERVE
+
+
+async def test_a_launch_nobody_wants_is_to_be_stopped(store: OpenedStore):
+    (launch,) = await ready(store)
+    unknown = Launched(LaunchId("zz"), LaunchState.RUNNING, "")
+    old = Launched(LaunchId("zy"), LaunchState.ENDED, "")
+    known = Launched(launch.id, LaunchState.RUNNING, "")
+    assert await store.ledger.launches.surveyed("linux", [known, unknown, old]) == ["zz"]
+
+
+async def test_a_ticket_gives_one_token(store: OpenedStore):
+    (launch,) = await started(store)
+    redeemed = await store.ledger.launches.redeem(redemption(launch))
+    assert isinstance(redeemed, LaunchRecord)
+    bearer = await store.ledger.launches.bearer(f"token-{launch.id}-n")
+    assert bearer is not None
+    assert (bearer.pool, bearer.machine) == ("linux", machine_of(launch.id))
+    assert await store.ledger.launches.bearer("another") is None
+
+
+async def test_the_same_executor_may_ask_again_until_it_is_heard(store: OpenedStore):
+    (launch,) = await started(store)
+    redeem = store.ledger.launches.redeem
+    await redeem(redemption(launch, token="first"))
+    assert isinstance(await redeem(redemption(launch, token="second")), LaunchRecord)
+    assert await store.ledger.launches.bearer("first") is None, "the lost one is worth nothing"
+    await attend(store, launch)
+    assert isinstance(await redeem(redemption(launch, token="third")), TicketRefused)
+    assert await store.ledger.launches.bearer("second") is not None
+
+
+async def test_the_same_executor_may_not_ask_again_much_later(store: OpenedStore):
+    (launch,) = await started(store)
+    await store.ledger.launches.redeem(redemption(launch))
+    await store.passes(61)
+    assert isinstance(await store.ledger.launches.redeem(redemption(launch)), TicketRefused)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"nonce": "thief"}, {"nonce": "thief", "ticket": "made up"}],
+    ids=["stolen after use", "made up"],
+)
+async def test_anybody_else_gets_nothing_and_is_counted(store: OpenedStore, others: dict[str, str]):
+    (launch,) = await started(store)
+    await store.ledger.launches.redeem(redemption(launch))
+    answer = await store.ledger.launches.redeem(redemption(launch, **others))
+    assert isinstance(answer, TicketRefused)
+    assert answer.pool == "linux"
+    (record,) = await store.ledger.launches.newest(1)
+    assert (record.misused, record.phase) == (1, LaunchPhase.READY)
+    assert await store.ledger.launches.bearer(f"token-{launch.id}-n") is not None
+
+
+async def test_a_ticket_s_time_is_over_even_when_nobody_scales(store: OpenedStore):
+    (launch,) = await started(store)
+    await store.passes(301)
+    answer = await store.ledger.launches.redeem(redemption(launch))
+    assert isinstance(answer, TicketRefused)
+    assert "over" in answer.sentence
+
+
+async def test_a_ticket_of_a_start_whose_answer_got_lost_is_good(store: OpenedStore):
+    await queue(store, 1)
+    (launch,) = (await scaled(store)).start
+    assert await store.ledger.launches.ticketed(launch.id, "first", 300)
+    assert await store.ledger.launches.ticketed(launch.id, "second", 300)
+    first = redemption(launch, ticket="first")
+    assert isinstance(await store.ledger.launches.redeem(first), LaunchRecord)
+    second = redemption(launch, nonce="other", ticket="second")
+    assert isinstance(await store.ledger.launches.redeem(second), TicketRefused)
+    assert not await store.ledger.launches.ticketed(launch.id, "third", 300)
+
+
+async def test_a_token_lasts_while_its_executor_speaks_and_not_much_longer(store: OpenedStore):
+    (launch,) = await ready(store)
+    assert await claim(store, launch.machine)
+    for _ in range(3):
+        await store.passes(3000)
+        await attend(store, launch)
+    assert await store.ledger.launches.bearer(f"token-{launch.id}-n") is not None
+    await store.passes(3601)
+    assert await store.ledger.launches.bearer(f"token-{launch.id}-n") is None
+
+
+async def test_a_token_is_over_with_its_launch(store: OpenedStore):
+    (launch,) = await ready(store)
+    made = await claim(store, launch.machine)
+    assert made is not None
+    (live,) = await store.ledger.claims(1, live=True)
+    await store.ledger.finish(live.id, "boot", Outcome.DONE, "")
+    await attend(store, launch, gone=True)
+    assert (await phases(store))[launch.id] is LaunchPhase.OVER
+    assert await store.ledger.launches.bearer(f"token-{launch.id}-n") is None
+
+
+async def test_what_is_over_for_a_day_is_forgotten(store: OpenedStore):
+    (launch,) = await ready(store)
+    await attend(store, launch, gone=True)
+    await store.passes(86_401)
+    await store.ledger.forget(100)
+    assert await phases(store) == {}

@@ -1,0 +1,65 @@
+"""A platform in memory that starts executors when it is told to, and misbehaves as a test says."""
+
+import asyncio
+
+from mayfly.model.errors import Transient
+from mayfly.model.launches import Launch, Launched, LaunchId, LaunchState, Ticket
+
+
+class FakePlatform:
+    """ports.Launcher. What it was asked for is in `tickets`; nothing runs by itself."""
+
+    def __init__(self) -> None:
+        self.tickets: dict[LaunchId, list[str]] = {}
+        """Of each launch that really started, every ticket it was asked with."""
+        self.pools: dict[LaunchId, str] = {}
+        self.states: dict[LaunchId, LaunchState] = {}
+        self.asked = 0
+        """Calls of any kind."""
+        self.failures: list[Exception] = []
+        """Of the next starts, before they take effect."""
+        self.lost = 0
+        """So many of the next starts take effect, and their answer gets lost."""
+        self.away = False
+        self.hangs: asyncio.Event | None = None
+        """What every answer waits for."""
+        self.stopped: list[LaunchId] = []
+
+    async def start(self, launch: Launch, ticket: Ticket) -> None:
+        await self._asked()
+        if self.failures:
+            raise self.failures.pop(0)
+        known = launch.id in self.tickets
+        if not known:
+            self.tickets[launch.id] = [ticket.reveal()]
+            self.pools[launch.id] = launch.pool
+            self.states[launch.id] = LaunchState.RUNNING
+        if self.lost:
+            self.lost -= 1
+            raise Transient("the answer got lost")
+
+    async def launched(self, pool: str) -> list[Launched]:
+        await self._asked()
+        return [
+            Launched(id_, state, "")
+            for id_, state in sorted(self.states.items())
+            if self.pools[id_] == pool
+        ]
+
+    async def stop(self, pool: str, launch: LaunchId) -> None:
+        await self._asked()
+        self.stopped.append(launch)
+        if self.pools.get(launch) == pool:
+            self.states[launch] = LaunchState.ENDED
+
+    @property
+    def running(self) -> list[LaunchId]:
+        """Executors there are now."""
+        return [id_ for id_, state in self.states.items() if state is LaunchState.RUNNING]
+
+    async def _asked(self) -> None:
+        self.asked += 1
+        if self.hangs is not None:
+            await self.hangs.wait()
+        if self.away:
+            raise Transient("the platform is away")
