@@ -19,7 +19,7 @@ from mayfly.github.secrets import Secret
 from mayfly.model.access import AccessRule
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.pools import Convention, Pool
-from mayfly.ports import Bus
+from mayfly.ports import Bus, Launcher
 from mayfly.simulator import Account, Settings, Simulator, generate_app_key
 from mayfly.simulator.server import application
 from mayfly.simulator.world import World
@@ -55,8 +55,13 @@ class Pulling(NamedTuple):
 
 
 @asynccontextmanager
-async def pulling(accounts: Iterable[Account]) -> AsyncIterator[Pulling]:
-    """A control plane with `intake = "pull"` that serves everybody, its reconciler at work."""
+async def pulling(
+    accounts: Iterable[Account], platform: Launcher | None = None
+) -> AsyncIterator[Pulling]:
+    """A control plane with `intake = "pull"` that serves everybody, its reconciler at work.
+
+    With a platform executors are started on it, and none is parked.
+    """
     clock = SimulatedClock(count())
     settings = Settings(app_public_key=PUBLIC, accounts=tuple(accounts))
     simulator = Simulator(_URL, settings, World(settings, _URL, clock.now))
@@ -68,7 +73,7 @@ async def pulling(accounts: Iterable[Account]) -> AsyncIterator[Pulling]:
         await access.grant(AccessRule(owner=account.login, label=POOL))
     async with AsyncExitStack() as stack:
         stages = connected(
-            pools=(Pool(name=POOL, max=100),),
+            pools=(Pool(name=POOL, max=100, launcher="cloud" if platform else None),),
             convention=Convention.SEQUENCE,
             ledger=ledger,
             access=access,
@@ -80,8 +85,10 @@ async def pulling(accounts: Iterable[Account]) -> AsyncIterator[Pulling]:
             telemetry=Telemetry([POOL]),
             news=News(clock),
             pull=True,
+            launchers={POOL: platform} if platform else {},
         )
         await stack.enter_async_context(stages.doorbells.open())
+        await stack.enter_async_context(stages.scaler.open())
         await stack.enter_async_context(stages.reconciler.open())
         yield Pulling(simulator, calls, bus)
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from mayfly.simulator import Account
+from tests.fakes.launchers import FakePlatform
 from tests.pull.planes import HOUR, POOL, on_virtual_time, pulling
 
 MOST_CALLS = 190
@@ -37,6 +38,20 @@ def test_200_idle_repositories_cost_at_most_190_calls_in_any_hour(owners: int):
         print(f"{hours[0]} calls in the 1st hour, {max(hours)} at most, {hours[DAY]} in the 25th")
         assert min(hours) >= 180, "the log is read every turn"
         assert max(hours) <= MOST_CALLS
+
+    on_virtual_time(scene)
+
+
+def test_a_pool_that_is_scaled_to_zero_costs_a_platform_one_call_an_hour():
+    platform = FakePlatform()
+
+    async def scene() -> None:
+        async with pulling(accounts(1), platform) as plane:
+            await asyncio.sleep((DAY + 1) * HOUR)
+        hours = [plane.calls.hours[hour] for hour in range(DAY + 1)]
+        print(f"{max(hours)} calls to GitHub an hour at most, {platform.asked} to the platform")
+        assert max(hours) <= MOST_CALLS
+        assert DAY <= platform.asked <= DAY + 2, "what nobody wants is looked for all the same"
 
     on_virtual_time(scene)
 

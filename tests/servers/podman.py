@@ -50,6 +50,7 @@ class Podman:
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 ["sh", "-c", _GUARD, "guard", *self.command()],
+                cwd=self.folder,  # conmon leaves a file `oom` where it was begun
                 env=self.environment(),
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -73,6 +74,7 @@ class Podman:
         """What the command line says."""
         done = subprocess.run(
             [*self.command(), *arguments],
+            cwd=self.folder,
             env=self.environment(),
             check=True,
             capture_output=True,

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from mayfly.cli.wiring import Stages, connected
 from mayfly.engine.news import News
+from mayfly.engine.tickets import Tickets
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import MayflyError, Transient
 from mayfly.model.jobs import WorkflowJobEvent
 from mayfly.model.pools import Convention, Pool
 from mayfly.model.protocol import Registered
 from mayfly.model.runners import ClaimId
-from mayfly.ports import Bus
+from mayfly.ports import Bus, Launcher
 from mayfly.store.ledger import TransactionalLedger
 from mayfly.telemetry import Telemetry
 from tests.simulation.api import Api, GitHubWorld
@@ -57,6 +58,8 @@ class Surroundings:
         self.rung: Counter[str] = Counter()
         self.handed_out: Counter[str] = Counter()
         """Registrations answered to executors, by runner name."""
+        self.connect: Callable[[str, Process], Launcher] | None = None
+        """A way to the cloud for a pool and a control plane's process."""
         self.troubles: list[str] = []
         """What must not happen, as it happened."""
 
@@ -75,6 +78,8 @@ class Plane:
         self.ledger = TransactionalLedger(
             Connection(around.database, self.process, faults), self.clock, around.deadlines
         )
+        news = News(self.clock)
+        self.tickets = Tickets(self.ledger.launches, news, around.telemetry)
         self.stages: Stages = connected(
             pools=around.pools,
             convention=Convention.SEQUENCE,
@@ -86,14 +91,24 @@ class Plane:
             deadlines=around.deadlines,
             prefix=PREFIX,
             telemetry=around.telemetry,
-            news=News(self.clock),
+            news=news,
             pull=around.pull,
+            launchers={
+                pool.name: around.connect(pool.name, self.process)
+                for pool in around.pools
+                if pool.launcher is not None and around.connect is not None
+            },
         )
 
     async def run(self) -> None:
         """Until killed."""
         stages = self.stages
-        async with stages.doorbells.open(), stages.reconciler.open(), stages.reviews.open():
+        async with (
+            stages.doorbells.open(),
+            stages.scaler.open(),
+            stages.reconciler.open(),
+            stages.reviews.open(),
+        ):
             self._around.journal.say("plane.started", self._number)
             await asyncio.Event().wait()
 

@@ -6,14 +6,18 @@ from datetime import timedelta
 from random import Random
 from typing import TypeVar
 
+from mayfly.engine.declined import Declined
 from mayfly.model.errors import GitHubRefused, MayflyError, Permanent, StaleClaim, Transient
 from mayfly.model.protocol import (
+    Attended,
+    AttendOrder,
     ClaimOrder,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
     Leased,
     Outcome,
+    Redeemed,
     Registered,
     StartedAnswer,
     StartedOrder,
@@ -45,6 +49,23 @@ class Road:
         self._dice = dice
         self._boot = boot
         self.cut_off_until = 0.0
+
+    async def redeem(self, ticket: str, nonce: str) -> Redeemed:
+        async def serve(plane: Plane) -> Redeemed:
+            answer = await plane.tickets.redeem(ticket, nonce)
+            if isinstance(answer, Declined):
+                raise Permanent(answer.sentence)
+            return answer
+
+        return await self._ask("ticket", serve)
+
+    async def attend(self, pool: str, order: AttendOrder) -> Attended:
+        """The wait is the caller's own, which is the same to the engine, and quicker here."""
+        executor = await self._ask("attend", lambda plane: plane.ledger.attend(pool, order))
+        duty = executor.duty(order.boot)
+        if duty is order.duty and not order.gone:
+            await asyncio.sleep(order.wait_seconds)
+        return Attended(duty=duty, reason=executor.reason, waited_seconds=order.wait_seconds)
 
     async def lease(self, pool: str, wait: float) -> Leased | None:
         async def serve(plane: Plane) -> Leased | None:

@@ -13,6 +13,7 @@ from tests.simulation.accounts import Accounts
 from tests.simulation.api import GitHubWorld
 from tests.simulation.audits import Audit
 from tests.simulation.clocks import SimulatedClock
+from tests.simulation.clouds import Cloud, CloudConnection
 from tests.simulation.deliveries import Deliveries
 from tests.simulation.faults import Faults
 from tests.simulation.jobs import Jobs
@@ -61,6 +62,10 @@ class World:
         )
         self.planes = Planes(plan.skews, self.around)
         self.deliveries.receive = self.planes.receive
+        self.cloud = Cloud(self.planes, self.github, self.verdicts, journal)
+        self.around.connect = lambda pool, process: CloudConnection(
+            self.cloud, pool, process, self.github
+        )
         self.machines = [machine for each in plan.pools for machine in self._machines_of(each)]
         self.operators = Operators(plan, self.github, self.planes, journal)
         self.audit = Audit(
@@ -96,6 +101,8 @@ class World:
         self.planes.kill()
         for machine in self.machines:
             machine.process.kill()
+        for instance in self.cloud.living:
+            instance.process.kill()
 
     def complain(self, sentence: str) -> None:
         """What must never happen has happened."""
