@@ -115,8 +115,10 @@ class Road:
     async def finish(self, claim: str, order: FinishOrder) -> None:
         await self._ask("finish", lambda plane: plane.stages.claims.finish(ClaimId(claim), order))
 
-    def finish_order(self, outcome: Outcome, detail: str) -> FinishOrder:
-        return FinishOrder(boot=self._boot, outcome=outcome, detail=detail)
+    def finish_order(
+        self, outcome: Outcome, detail: str, *, token_spent: bool = False
+    ) -> FinishOrder:
+        return FinishOrder(boot=self._boot, outcome=outcome, detail=detail, token_spent=token_spent)
 
     async def _ask(self, verb: str, serve: Callable[[Plane], Awaitable[T]]) -> T:
         self.step(verb, "before")
