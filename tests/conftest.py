@@ -28,3 +28,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("what a hostile job can do, by driver")
         for line in escapes(attacks):
             terminalreporter.write_line(line)
+    # A test with parts is told of once for each of them.
+    if sizes := {each["image"] for each in told_by if "image" in each}:
+        terminalreporter.section("image of an executor")
+        terminalreporter.write_line(" ".join(sizes))

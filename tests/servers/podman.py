@@ -49,8 +49,9 @@ class Podman:
         """Until it answers."""
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                ["sh", "-c", _GUARD, "guard", *self._command()],
-                env=self._environment(),
+                ["sh", "-c", _GUARD, "guard", *self.command()],
+                cwd=self.folder,  # conmon leaves a file `oom` where it was begun
+                env=self.environment(),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -72,8 +73,9 @@ class Podman:
     def told(self, *arguments: str) -> str:
         """What the command line says."""
         done = subprocess.run(
-            [*self._command(), *arguments],
-            env=self._environment(),
+            [*self.command(), *arguments],
+            cwd=self.folder,
+            env=self.environment(),
             check=True,
             capture_output=True,
             text=True,
@@ -99,20 +101,12 @@ class Podman:
             self._process = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
+        """Podman, at the beginning of a command line."""
         return ["podman", f"--tmpdir={self.folder}/state"]
 
-    def _answers(self) -> bool:
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(1)
-                connection.connect(str(self.socket))
-                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return connection.recv(12).endswith(b"200")
-        except OSError:
-            return False
-
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """With it, other programs find the same storage."""
         folder = str(self.folder)
         return {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -123,6 +117,16 @@ class Podman:
             "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
             "CONTAINERS_REGISTRIES_CONF": f"{folder}/registries.conf",
         }
+
+    def _answers(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1)
+                connection.connect(str(self.socket))
+                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return connection.recv(12).endswith(b"200")
+        except OSError:
+            return False
 
 
 # Without systemd, and with the runtime that takes cgroups of both versions mixed.

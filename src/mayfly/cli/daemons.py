@@ -51,12 +51,20 @@ def executor(
         typer.Option(envvar="MAYFLY_TOKEN_FILE", help="The executor's token; or MAYFLY_TOKEN."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="How this machine runs a runner.")
+        Path | None,
+        typer.Option(
+            "--config", "-c", envvar="MAYFLY_CONFIG", help="How this machine runs a runner."
+        ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="One job, then exit.")] = False,
     variant: Annotated[list[str] | None, typer.Option(help="Served; may be repeated.")] = None,
-    machine: Annotated[str | None, typer.Option(help="Default: the host's name.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Slots and fresh directories.")] = None,
+    machine: Annotated[
+        str | None, typer.Option(envvar="MAYFLY_MACHINE", help="Default: the host's name.")
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="MAYFLY_STATE_DIR", help="Slots and fresh directories."),
+    ] = None,
 ) -> None:
     """Serve a pool on this machine: one fresh runner for each claim, cleaned up afterwards.
 

@@ -141,7 +141,6 @@ class Cluster:
             # Rights and quotas have one status and one reason; only the sentence tells them apart.
             case 403 if "exceeded quota" in said or "insufficient quota" in said:
                 ours = Transient(f"the Kubernetes namespace has no room: {said}", retry_at=at)
-            # Of a namespace that is being deleted: true for now, and soon a 404.
             case 403:
                 ours = Permanent(
                     f"{_PLATFORM} forbids it: {said}; give the service account a Role that may "
