@@ -299,3 +299,11 @@ async def test_what_is_over_for_a_day_is_forgotten(store: OpenedStore):
     await store.passes(86_401)
     await store.ledger.forget(100)
     assert await phases(store) == {}
+
+
+async def test_one_that_was_written_off_claims_nothing_though_it_speaks_again(store: OpenedStore):
+    (launch,) = await ready(store)
+    await store.passes(130)
+    assert [one.id for one in (await scaled(store)).written_off] == [launch.id]
+    assert await claim(store, launch.machine) is None
+    assert await attend(store, launch) is Duty.END

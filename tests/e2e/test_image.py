@@ -1,5 +1,6 @@
 """deploy/image: an image of nothing but Debian's packages, and a job that runs in it."""
 
+import asyncio
 import json
 import os
 import re
@@ -99,7 +100,8 @@ async def test_the_image_of_an_executor(
 ):
     """One image for all of it, because to build one takes as long as many other tests."""
     with opened_images() as images:
-        images.build(NAME, runner)
+        # In a thread, because the simulator of the stage goes on meanwhile.
+        await asyncio.to_thread(images.build, NAME, runner)
         first = images.inspected(NAME)
         with subtests.test("a job runs in it and sees no secret of the executor"):
             await a_job_runs_and_sees_no_secret(own_stage, images, tmp_path)
@@ -107,9 +109,11 @@ async def test_the_image_of_an_executor(
             components = a_bill_of_materials_is_complete_and_valid(images, first)
             record_property("image", f"{first['Size'] / 2**20:.0f} MiB, {components} components")
         with subtests.test("an image made of it is found and tells what was added"):
-            an_image_made_of_it_is_found_and_tells_what_was_added(images, tmp_path)
+            await asyncio.to_thread(
+                an_image_made_of_it_is_found_and_tells_what_was_added, images, tmp_path
+            )
         with subtests.test("built again, it has the same digest"):
-            images.build(NAME, runner)
+            await asyncio.to_thread(images.build, NAME, runner)
             again = images.inspected(NAME)
             assert (again["Id"], again["Digest"]) == (first["Id"], first["Digest"])
 

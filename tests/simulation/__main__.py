@@ -13,7 +13,7 @@ from tests.simulation.figures import Figures
 from tests.simulation.plans import drawn
 from tests.simulation.running import run
 
-CALM_TWINS = 300
+CALM_TWINS = 100
 """Worlds that are run without their faults too: enough to compare the waits."""
 TOLD_EVERY = 500
 """Worlds between two words to whoever watches."""

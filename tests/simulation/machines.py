@@ -94,7 +94,7 @@ class Machine:
         boot = f"boot-{self.name}-{self._boots}"
         faults = self._github.faults
         road = Road(self._planes, process, faults, self._dice, boot)
-        started = StartedQuestion(road, TIMING)  # type: ignore[arg-type] # speaks as a Client does
+        started = StartedQuestion(road, TIMING)
         self._road = road
         self.workbench = Workbench(
             self._github,
@@ -110,7 +110,7 @@ class Machine:
         rounds = Rounds(
             self._settings(),
             self.name,
-            road,  # type: ignore[arg-type] # speaks as a Client does
+            road,
             self.workbench,
             started,
             Shutdown(),

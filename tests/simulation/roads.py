@@ -12,6 +12,8 @@ from mayfly.model.protocol import (
     Attended,
     AttendOrder,
     ClaimOrder,
+    ConfiguredOrder,
+    Entrusted,
     FinishOrder,
     Granted,
     HeartbeatAnswer,
@@ -38,7 +40,7 @@ STEPS = ("claim", "registration", "finish", "started")
 
 
 class Road:
-    """One run of an executor and its requests; speaks as executor.client.Client does."""
+    """One run of an executor and its requests: an executor.client.ExecutorApi."""
 
     def __init__(
         self, planes: Planes, process: Process, faults: Faults, dice: Random, boot: str
@@ -81,6 +83,7 @@ class Road:
         key: str,
         variants: tuple[str, ...],
         lease: str | None,
+        *,
         own_bus: bool = False,
     ) -> Granted | None:
         order = ClaimOrder(
@@ -102,6 +105,18 @@ class Road:
     async def register(self, claim: str) -> Registered:
         return await self._ask("registration", lambda plane: plane.register(claim, self._boot))
 
+    async def entrust(self, claim: str) -> Entrusted:
+        return await self._ask(
+            "registration",
+            lambda plane: plane.stages.claims.entrust(ClaimId(claim), self._boot),
+        )
+
+    async def configured(self, claim: str, generation: int) -> None:
+        order = ConfiguredOrder(boot=self._boot, generation=generation)
+        await self._ask(
+            "registration", lambda plane: plane.stages.claims.configured(ClaimId(claim), order)
+        )
+
     async def started(
         self, claim: str, repository: str, run_id: int, run_attempt: int
     ) -> StartedAnswer:
@@ -115,8 +130,10 @@ class Road:
     async def finish(self, claim: str, order: FinishOrder) -> None:
         await self._ask("finish", lambda plane: plane.stages.claims.finish(ClaimId(claim), order))
 
-    def finish_order(self, outcome: Outcome, detail: str) -> FinishOrder:
-        return FinishOrder(boot=self._boot, outcome=outcome, detail=detail)
+    def finish_order(
+        self, outcome: Outcome, detail: str, *, token_spent: bool = False
+    ) -> FinishOrder:
+        return FinishOrder(boot=self._boot, outcome=outcome, detail=detail, token_spent=token_spent)
 
     async def _ask(self, verb: str, serve: Callable[[Plane], Awaitable[T]]) -> T:
         self.step(verb, "before")

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from mayfly.executor.client import Client
+from mayfly.executor.client import ExecutorApi
 from mayfly.executor.logs import line
 from mayfly.executor.patience import Timing, pauses
 from mayfly.executor.shutdown import Shutdown, unless
@@ -25,7 +25,7 @@ class Attendance:
 
     def __init__(
         self,
-        client: Client,
+        client: ExecutorApi,
         pool: str,
         machine: str,
         boot: str,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from mayfly.executor.client import Client
+from mayfly.executor.client import ExecutorApi
 from mayfly.executor.logs import complain, line
 from mayfly.executor.patience import Timing, answered
 from mayfly.executor.shutdown import Shutdown, cancelled, unless
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class StartedQuestion:
     """What a driver's job-start guard asks; the driver holds it before there is a claim."""
 
-    def __init__(self, client: Client, timing: Timing) -> None:
+    def __init__(self, client: ExecutorApi, timing: Timing) -> None:
         self._client = client
         self._timing = timing
         self.claim: str | None = None
@@ -50,7 +50,7 @@ class ClaimWork:
     def __init__(
         self,
         claim: Granted,
-        client: Client,
+        client: ExecutorApi,
         driver: Driver,
         shutdown: Shutdown,
         timing: Timing,

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 from urllib.parse import quote
 
 from mayfly.calls import Calls, expected, open_calls, read
@@ -37,21 +38,66 @@ async def open_client(settings: Settings, token: str, boot: str) -> AsyncIterato
         yield Client(calls, boot)
 
 
+class ExecutorApi(Protocol):
+    """What an executor asks its control plane, whichever way; one method per verb."""
+
+    async def lease(self, pool: str, wait: float) -> Leased | None:
+        """A runner request of the pool, or None after `wait` seconds."""
+
+    async def attend(self, pool: str, order: AttendOrder) -> Attended:
+        """What to do, once that is something else than now."""
+
+    async def claim(
+        self,
+        pool: str,
+        machine: str,
+        key: str,
+        variants: tuple[str, ...],
+        lease: str | None,
+        *,
+        own_bus: bool = False,
+    ) -> Granted | None:
+        """What to do, or None when nothing is needed. The same key gets the same claim."""
+
+    async def heartbeat(self, claim: str) -> HeartbeatAnswer:
+        """Whether to go on."""
+
+    async def register(self, claim: str) -> Registered:
+        """A runner minted now. Permanent when GitHub refuses."""
+
+    async def entrust(self, claim: str) -> Entrusted:
+        """A registration token, and what to register. Permanent when GitHub refuses."""
+
+    async def configured(self, claim: str, generation: int) -> None:
+        """The runner is registered. Permanent when GitHub does not show it so. Idempotent."""
+
+    async def started(
+        self, claim: str, repository: str, run_id: int, run_attempt: int
+    ) -> StartedAnswer:
+        """Whether the job that began on this claim's runner was admitted."""
+
+    async def finish(self, claim: str, order: FinishOrder) -> None:
+        """The work on the claim is over. Idempotent."""
+
+    def finish_order(
+        self, outcome: Outcome, detail: str, *, token_spent: bool = False
+    ) -> FinishOrder:
+        """How this run of the executor ended its work."""
+
+
 class Client:
-    """Asks once; see `mayfly.calls` for how refusals and silence are told apart."""
+    """Asks once over HTTPS; see `mayfly.calls` for how refusals and silence are told apart."""
 
     def __init__(self, calls: Calls, boot: str) -> None:
         self._calls = calls
         self._boot = boot
 
     async def lease(self, pool: str, wait: float) -> Leased | None:
-        """A runner request of the pool, or None after `wait` seconds."""
         order = LeaseOrder(wait_seconds=wait)
         path = f"/v1/pools/{quote(pool, safe='')}/lease"
         return read(await self._calls.post(path, order, wait + _LEASE_MARGIN_SECONDS), Leased)
 
     async def attend(self, pool: str, order: AttendOrder) -> Attended:
-        """What to do, once that is something else than now."""
         path = f"/v1/pools/{quote(pool, safe='')}/attend"
         seconds = order.wait_seconds + _LEASE_MARGIN_SECONDS
         return expected(read(await self._calls.post(path, order, seconds), Attended))
@@ -66,7 +112,6 @@ class Client:
         *,
         own_bus: bool = False,
     ) -> Granted | None:
-        """What to do, or None when nothing is needed. The same key gets the same claim."""
         order = ClaimOrder(
             pool=pool,
             machine=machine,
@@ -79,44 +124,37 @@ class Client:
         return read(await self._calls.post("/v1/claims", order), Granted)
 
     async def heartbeat(self, claim: str) -> HeartbeatAnswer:
-        """Whether to go on."""
         body = await self._calls.post(_path(claim, "heartbeat"), BootOrder(boot=self._boot))
         return expected(read(body, HeartbeatAnswer))
 
     async def register(self, claim: str) -> Registered:
-        """A runner minted now. Permanent when GitHub refuses."""
         order = BootOrder(boot=self._boot)
         body = await self._calls.post(_path(claim, "registration"), order, _MINTING_SECONDS)
         return expected(read(body, Registered))
 
     async def entrust(self, claim: str) -> Entrusted:
-        """A registration token, and what to register. Permanent when GitHub refuses."""
         order = BootOrder(boot=self._boot)
         path = _path(claim, "registration-token")
         return expected(read(await self._calls.post(path, order, _MINTING_SECONDS), Entrusted))
 
     async def configured(self, claim: str, generation: int) -> None:
-        """The runner is registered. Permanent when GitHub does not show it so. Idempotent."""
         order = ConfiguredOrder(boot=self._boot, generation=generation)
         await self._calls.post(_path(claim, "configured"), order, _MINTING_SECONDS)
 
     async def started(
         self, claim: str, repository: str, run_id: int, run_attempt: int
     ) -> StartedAnswer:
-        """Whether the job that began on this claim's runner was admitted."""
         order = StartedOrder(
             boot=self._boot, repository=repository, run_id=run_id, run_attempt=run_attempt
         )
         return expected(read(await self._calls.post(_path(claim, "started"), order), StartedAnswer))
 
     async def finish(self, claim: str, order: FinishOrder) -> None:
-        """The work on the claim is over. Idempotent."""
         await self._calls.post(_path(claim, "finish"), order)
 
     def finish_order(
         self, outcome: Outcome, detail: str, *, token_spent: bool = False
     ) -> FinishOrder:
-        """How this run of the executor ended its work."""
         return FinishOrder(boot=self._boot, outcome=outcome, detail=detail, token_spent=token_spent)
 
 

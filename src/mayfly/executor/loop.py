@@ -13,7 +13,7 @@ from typing import Protocol
 from mayfly.executor import logs, slots
 from mayfly.executor.attendance import Attendance
 from mayfly.executor.claims import ClaimWork, StartedQuestion
-from mayfly.executor.client import Client, open_client
+from mayfly.executor.client import ExecutorApi, open_client
 from mayfly.executor.logs import line
 from mayfly.executor.patience import Timing, answered, pauses
 from mayfly.executor.settings import Settings, checked
@@ -103,7 +103,7 @@ class Rounds:
         self,
         settings: Settings,
         machine: str,
-        client: Client,
+        client: ExecutorApi,
         driver: Driver,
         started: StartedQuestion,
         shutdown: Shutdown,
