@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from mayfly.drivers import container
-from mayfly.drivers.container import bodies, images, profiles
+from mayfly.drivers.container import bodies, engines, images, profiles
 from mayfly.drivers.container.images import ImageMissing, Trouble
 from mayfly.drivers.container.settings import check
 from mayfly.model.errors import InvalidSettings, Permanent, Transient
@@ -255,6 +256,31 @@ async def test_a_job_that_is_stopped_while_its_engine_is_silent_is_removed_once_
         await driver.cleanup()
         assert processes_with(str(place.traces)) == []
         assert list(place.home.iterdir()) == []
+
+
+async def test_an_engine_that_stumbles_is_asked_again(tmp_path: Path):
+    """A job at work is not given up for one answer of 500."""
+    looks = [500, 503, 200]
+
+    async def look(_: web.Request) -> web.Response:
+        state = {"State": {"Status": "exited", "ExitCode": 7}}
+        status = looks.pop(0)
+        return web.json_response(state if status == 200 else {"message": "busy"}, status=status)
+
+    async def ping(_: web.Request) -> web.Response:
+        return web.Response(headers={"Api-Version": "1.41"})
+
+    application = web.Application()
+    application.router.add_get("/_ping", ping)
+    application.router.add_get("/v1.41/containers/{name}/json", look)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "socket")).start()
+    try:
+        async with engines.opened(tmp_path / "socket") as engine:
+            assert (await engine.ended("c1", 0.0)).exit_code == 7
+    finally:
+        await runner.cleanup()
 
 
 async def test_an_engine_that_is_away_is_named(place: Stage, open_driver: Open):

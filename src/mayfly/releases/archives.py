@@ -32,7 +32,7 @@ def unpack(archive: Path, into: Path, *, most_bytes: int = MOST_BYTES) -> None:
     try:
         with tarfile.open(archive, "r|gz") as members:
             for member in members:
-                count, size = count + 1, size + member.size
+                count, size = count + 1, size + abs(member.size)
                 if count > MOST_MEMBERS or size > most_bytes:
                     raise Untrusted(f"{archive.name} is larger than any runner; nothing is kept")
                 _unpack_one(members, member, into)

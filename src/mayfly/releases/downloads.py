@@ -190,8 +190,8 @@ def checked(offer: Offer) -> str:
 def no_space(directory: Path, error: OSError) -> Permanent:
     """The sentence for what a file system refuses."""
     return NoSpace(
-        f"cannot write to {directory}: {error.strerror or error}; free some space, or choose "
-        "another --state-dir. Nothing was left half-written"
+        f"cannot write to {directory}: {error.strerror or error}; free some space or see who may "
+        "write there, or choose another --state-dir. Nothing was left half-written"
     )
 
 

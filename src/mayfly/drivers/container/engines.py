@@ -262,6 +262,8 @@ class Engine:
             return self._silent(error)
         if error.status == 404 and what in _ABOUT_ONE:
             return _Missing(f"{told}: {text[-500:]}")
+        if error.status >= 500 and what == _LOOK_AT:  # a job goes on while its engine stumbles
+            return Transient(f"{told}: {text[-500:]}")
         if error.status in {304, 409} or "state improper" in text:  # the latter is Podman's
             return _Conflict(f"{told}: {text[-500:]}")
         for pattern, kind, meaning in _SENTENCES:
