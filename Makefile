@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 CORE   := $(VENV)/.core
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench serve simulate mutants chaos
+.PHONY: help demo test check fix bench serve simulate mutants chaos checkov
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ mutants: $(STAMP) ## break the engine on purpose, rule by rule, and see the simu
 
 chaos: $(STAMP) ## kill real processes once a second while 500 jobs run
 	$(BIN)/python -m tests.chaos
+
+checkov: $(STAMP) ## look at the Terraform modules with checkov, which gets an environment of its own
+	$(BIN)/python -m tests.terraform.checkov
 
 check: $(STAMP) ## lint, types and import rules; changes nothing
 	$(BIN)/ruff format --check .
