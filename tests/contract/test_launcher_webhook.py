@@ -98,6 +98,13 @@ async def test_what_a_program_says_is_told_without_the_ticket():
             await launcher.start(LAUNCH, TICKET)
 
 
+async def test_what_a_program_says_is_a_line_that_can_be_kept_and_shown():
+    code = r"import sys; sys.exit('no\0 boards\x1b[2J\nleft')"
+    async with program(code) as launcher:
+        with pytest.raises(Permanent, match=r": no boards \[2J left$"):
+            await launcher.start(LAUNCH, TICKET)
+
+
 async def test_a_program_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Path):
     alive = tmp_path / "alive"
     code = f"""
@@ -134,6 +141,7 @@ async def test_a_program_need_not_read_what_it_is_told():
         (f"print('x' * {LARGEST_ANSWER + 1})", "more than 1000000 bytes"),
         ("pass", "launcher-protocol.md"),
         ('print(\'{"launches": [{"id": "a", "state": "gone"}]}\')', "launcher-protocol.md"),
+        (r"""print('{"launches": [{"id": "a\\u0000", "state": "ended"}]}')""", "protocol.md"),
     ],
 )
 async def test_an_answer_that_is_none_is_refused(code: str, said: str):

@@ -5,6 +5,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from mayfly.engine.clock import SystemClock
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import StaleClaim
 from mayfly.model.jobs import GroupId, InstallationId, JobId, JobKey, WorkflowJob
+from mayfly.model.launches import LaunchRecord, Redemption
+from mayfly.model.pools import Pool
 from mayfly.model.protocol import Outcome
 from mayfly.model.runners import Sighting
 from mayfly.ports import Ledger
@@ -103,6 +106,39 @@ asyncio.run(main(url, name, int(claimers), int(maximum), owners))
 async def url(tmp_path: Path) -> AsyncIterator[str]:
     async with on_postgres(tmp_path) as opened:
         yield opened
+
+
+async def test_a_ticket_that_comes_to_four_control_planes_at_once_gives_one_token(url: str):
+    pool = Pool(name="linux", max=12, launcher="cloud")
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(open_store(url, SystemClock(), Deadlines()))
+            for _ in range(PLANES)
+        ]
+        planes = [ledger.launches for ledger, _ in opened]
+        await opened[0][0].record([queued_job(number) for number in range(1, 13)])
+        for launch in (await planes[0].scale(pool, overflows=True)).start:
+            assert await planes[0].ticketed(launch.id, "ticket", 300)
+            answers = await asyncio.gather(
+                *(
+                    plane.redeem(
+                        Redemption(
+                            launch=launch.id,
+                            ticket="ticket",
+                            nonce=f"n{n}",
+                            token=f"{launch.id}{n}",
+                        )
+                    )
+                    for n, plane in enumerate(planes)
+                )
+            )
+            assert sum(isinstance(one, LaunchRecord) for one in answers) == 1
+            bearers = [await planes[0].bearer(f"{launch.id}{n}") for n in range(PLANES)]
+            assert [one is not None for one in bearers] == [
+                isinstance(one, LaunchRecord) for one in answers
+            ]
+        rows = await planes[0].newest(100)
+        assert [one.misused for one in rows] == [PLANES - 1] * 12
 
 
 @pytest.mark.timeout(LONGEST_SECONDS + 20)

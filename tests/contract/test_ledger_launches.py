@@ -207,6 +207,21 @@ async def test_a_launch_nobody_wants_is_to_be_stopped(store: OpenedStore):
     assert await store.ledger.launches.surveyed("linux", [known, unknown, old]) == ["zz"]
 
 
+async def test_what_another_pool_wants_is_not_to_be_stopped(store: OpenedStore):
+    (launch,) = await ready(store)
+    running = Launched(launch.id, LaunchState.RUNNING, "")
+    assert await store.ledger.launches.surveyed("arm64", [running]) == []
+    assert (await phases(store))[launch.id] is LaunchPhase.READY
+
+
+async def test_an_executor_of_another_pool_cannot_say_goodbye_for_a_launch(store: OpenedStore):
+    (launch,) = await ready(store)
+    said = AttendOrder(machine=launch.machine, boot="boot", gone=True)
+    await store.ledger.attend("arm64", said)
+    assert (await phases(store))[launch.id] is LaunchPhase.READY
+    assert await store.ledger.launches.bearer(f"token-{launch.id}-n") is not None
+
+
 async def test_a_ticket_gives_one_token(store: OpenedStore):
     (launch,) = await started(store)
     redeemed = await store.ledger.launches.redeem(redemption(launch))

@@ -40,6 +40,13 @@ TOKEN = '\n[[tokens]]\nname = "rack"\nrole = "executor"\n'
 CLOUD = '\n[launchers.cloud]\nbackend = "process"\nstate_dir = "launches"\n'
 ELASTIC = '"linux"\nlauncher = "cloud"\n\n'
 
+
+def elastic(good: str) -> str:
+    """With executors whose settings file does not exist."""
+    launcher = f'{CLOUD}config = "none.toml"\n'
+    return good.replace('"linux"\n\n', ELASTIC, 1) + launcher
+
+
 BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "not TOML": (lambda good: f"{good}\n[[", "is not valid TOML"),
     "an unknown word": (lambda good: good.replace("port", "prot"), "prot"),
@@ -71,6 +78,14 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "an elastic pool without an address": (
         lambda good: good.replace('"linux"\n\n', ELASTIC, 1) + CLOUD,
         "[server] has no url",
+    ),
+    "an elastic pool with an address that is none": (
+        lambda good: elastic(good).replace("port = 0", 'port = 0\nurl = "mayfly.example.org"'),
+        "mayfly.example.org",
+    ),
+    "a launcher that `serve` would refuse": (
+        lambda good: elastic(good).replace("port = 0", 'port = 0\nurl = "https://m.example"'),
+        "settings file none.toml does not exist",
     ),
     "a rule for no pool": (lambda good: good.replace('pool = "linux"', 'pool = "mac"'), "'mac'"),
     "no key": (lambda good: good.replace("app.pem", "none.pem"), "none.pem"),
@@ -119,6 +134,16 @@ async def test_good_settings_are_called_good(place: Path):
     assert "mayfly.toml is good: pools linux; 1 declared access rule(s)" in answer.out
     assert "warning: no [[tokens]] with role executor" in answer.out
     assert not (place / "mayfly.sqlite").exists(), "checking changes nothing"
+
+
+async def test_launched_executors_need_no_token_of_the_file(place: Path):
+    (place / "none.toml").write_text('[runner]\nrelease = "newest"\n')
+    good = elastic(GOOD).replace("port = 0", 'port = 0\nurl = "https://m.example"')
+    (place / "mayfly.toml").write_text(good)
+    answer = await check(place)
+    assert answer.code == 0, answer.err
+    assert "no executor can connect" not in answer.out
+    assert not (place / "launches").exists(), "checking starts nothing"
 
 
 async def test_a_control_plane_that_pulls_needs_no_secret(place: Path):

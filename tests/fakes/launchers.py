@@ -26,9 +26,10 @@ class FakePlatform:
         self.stopped: list[LaunchId] = []
 
     async def start(self, launch: Launch, ticket: Ticket) -> None:
-        await self._asked()
         if self.failures:
+            self.asked += 1
             raise self.failures.pop(0)
+        await self._asked()
         known = launch.id in self.tickets
         if not known:
             self.tickets[launch.id] = [ticket.reveal()]

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import pytest
+
 from mayfly.engine.tickets import Tickets
 from mayfly.model.errors import Permanent, Transient
 from mayfly.model.launches import LaunchId, LaunchPhase, LaunchRecord, LaunchState, machine_of
@@ -153,6 +155,25 @@ async def test_a_platform_that_hangs_stops_no_other_pool():
         made.platform.hangs.set()
         await turning
         assert len(made.platform.running) == 1
+
+
+async def test_a_turn_waits_for_all_it_has_asked_although_one_went_wrong():
+    async with scaled() as made:
+        await made.queue(1, 2)
+        made.platform.hangs = asyncio.Event()
+        made.platform.failures = [ValueError("a launcher with a bug")]
+        (lane,) = [one for one in made.engine.scaler.lanes if one.pool == "linux"]
+        turning = asyncio.create_task(lane.turn(0.0))
+        async with asyncio.timeout(20):
+            while made.platform.asked < 2:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        assert not turning.done(), "the other start is still on its way"
+        made.platform.hangs.set()
+        with pytest.raises(ValueError, match="a bug"):
+            await turning
+        phases = sorted(one.phase for one in await made.newest())
+        assert phases == [LaunchPhase.STARTING, LaunchPhase.WANTED]
 
 
 async def test_what_a_dead_leader_asked_for_is_asked_for_again_under_the_same_id():

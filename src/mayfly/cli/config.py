@@ -1,5 +1,6 @@
 """`mayfly config`: check mayfly.toml, or print one to start from."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -60,7 +61,7 @@ def check(config: ConfigFile = Path("mayfly.toml")) -> None:
     """Read the settings and their secrets as `serve` would; say what is wrong or surprising."""
     with as_sentences():
         from mayfly.cli.backends import backend
-        from mayfly.cli.launchers import configured
+        from mayfly.cli.launchers import check as check_launchers
         from mayfly.cli.settings import load
         from mayfly.cli.surprises import surprises
         from mayfly.database import checked
@@ -75,7 +76,7 @@ def check(config: ConfigFile = Path("mayfly.toml")) -> None:
                 checked(url.reveal())
         if (rules := settings.file.access_rules.backend) is not None:
             backend("access_rules", rules)
-        configured(settings.file.launchers)
+        asyncio.run(check_launchers(settings))
         for surprise in surprises(settings):
             typer.echo(f"warning: {surprise}")
         names = ", ".join(pool.name for pool in settings.pools)

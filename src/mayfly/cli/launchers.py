@@ -9,6 +9,8 @@ import msgspec
 from mayfly.backends import OpenLauncher
 from mayfly.cli.backends import backend
 from mayfly.cli.environment import path_hook
+from mayfly.cli.settings import Settings
+from mayfly.engine.clock import SystemClock
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.pools import Pool
 from mayfly.ports import Clock, Launcher
@@ -24,6 +26,14 @@ class Configured(NamedTuple):
 def configured(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Configured]:
     """The launchers of `[launchers.NAME]`; InvalidSettings says which word is wrong."""
     return {name: _configured(name, dict(table)) for name, table in tables.items()}
+
+
+async def check(settings: Settings) -> None:
+    """Open every launcher as `serve` would; InvalidSettings when one can never work."""
+    file = settings.file
+    configured(file.launchers)  # those that no pool names, too
+    async with open_launchers(file.launchers, settings.pools, file.server.url, SystemClock()):
+        pass  # no platform is asked for anything
 
 
 @asynccontextmanager

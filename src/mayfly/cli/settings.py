@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from mayfly.calls import checked_server
 from mayfly.cli.environment import ENVIRONMENT, decoded, read_secret, variable
 from mayfly.github.app import Settings as GitHubSettings
 from mayfly.github.app import checked as checked_github
@@ -253,11 +254,15 @@ def _check_launchers(file: File, path: Path) -> None:
             raise InvalidSettings(
                 f"{path}: pool {pool.name!r} names launcher {pool.launcher!r}; known: {known}"
             )
-    if file.server.url is None and any(pool.launcher for pool in file.pools):
+    if not any(pool.launcher for pool in file.pools):
+        return
+    if file.server.url is None:
         raise InvalidSettings(
             f"{path}: [server] has no url; add the address at which launched executors reach the "
             "control plane"
         )
+    # Whether http:// will do is for the executors' own settings to say.
+    checked_server(file.server.url, plain_http=True)
 
 
 def rule_of(access: Access, pools: tuple[Pool, ...], path: Path) -> AccessRule:

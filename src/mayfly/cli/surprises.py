@@ -23,7 +23,8 @@ def _tokens(settings: Settings) -> Iterator[str]:
         for pool in token.pools:
             if pool.lower() not in known:
                 yield f"token {token.name!r} names pool {pool!r}, which is none"
-    if not any(token.role is Role.EXECUTOR for token in settings.file.tokens):
+    parked = any(pool.launcher is None for pool in settings.pools)
+    if parked and not any(token.role is Role.EXECUTOR for token in settings.file.tokens):
         yield (
             "no [[tokens]] with role executor, so no executor can connect; make one with "
             "`mayfly token new NAME --role executor --pool …`"

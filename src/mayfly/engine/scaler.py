@@ -7,9 +7,10 @@ has and no row wants is stopped.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -141,7 +142,7 @@ class Lane:
         plan = await self._launches.scale(self._settings, overflows=self._overflows())
         self._remember(plan)
         attempt = _Attempt()
-        await asyncio.gather(
+        await _together(
             *(self._stop(launch, attempt) for launch in plan.stop),
             *(self._start(launch, attempt) for launch in plan.start),
         )
@@ -208,7 +209,7 @@ class Lane:
         orphans = await self._launches.surveyed(self.pool, seen)
         for orphan in orphans:
             self._news.publish("launch.orphaned", pool=self.pool, launch=orphan)
-        await asyncio.gather(*(self._end(orphan, attempt) for orphan in orphans))
+        await _together(*(self._end(orphan, attempt) for orphan in orphans))
 
     def _pause(self) -> float:
         if self._watched:
@@ -242,6 +243,13 @@ class _Attempt:
     def __init__(self) -> None:
         self.turn = asyncio.Semaphore(AT_ONCE)
         self.refused = 0
+
+
+async def _together(*works: Coroutine[Any, Any, object]) -> None:
+    """All to their end, then the first error: no turn begins while one before it still asks."""
+    for outcome in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def new_ticket(launch: LaunchId) -> Ticket:

@@ -19,7 +19,8 @@ def told(launch: Launch, server: str) -> dict[str, str]:
 
 def withheld(said: str, ticket: Ticket | None = None) -> str:
     """A platform's own words, for one line; it may repeat what it was given."""
-    line = " ".join(said.split())
+    # PostgreSQL takes no NUL, and a terminal obeys what an escape says.
+    line = " ".join("".join(one if one.isprintable() else " " for one in said).split())
     if ticket is not None:
         line = line.replace(ticket.reveal(), "…")
     return line[:_LONGEST]

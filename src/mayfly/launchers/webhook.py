@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Asks(Protocol):
 
 
 class _Told(msgspec.Struct):
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z]{1,64}\Z")]
     state: LaunchState
     detail: str = ""
 

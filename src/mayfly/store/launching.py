@@ -106,7 +106,10 @@ def refused(turn: Turn, id_: LaunchId, sentence: str) -> None:
 
 
 def surveyed(turn: Turn, pool: str, seen: Sequence[Launched]) -> list[LaunchId]:
-    """What the platform has; those it should not have any more."""
+    """What the platform has; those it should not have any more.
+
+    A platform that does not keep pools apart may show those of another one, which are not ours.
+    """
     rows = turn.tables.launches
     live = {launch.id: launch for launch in rows.live(pool)}
     there = {one.id: one for one in seen}
@@ -117,7 +120,8 @@ def surveyed(turn: Turn, pool: str, seen: Sequence[Launched]) -> list[LaunchId]:
             rows.put(launch.moved(LaunchPhase.OVER, turn.at))
         elif one is not None and ended and not _claims(turn, launch):
             rows.put(_came_to_nothing(turn, launch, one))
-    return [one.id for one in seen if one.id not in live and one.state not in _ENDED]
+    unknown = [one.id for one in seen if one.id not in live and one.state not in _ENDED]
+    return [id_ for id_ in unknown if (row := rows.find(id_)) is None or row.pool == pool]
 
 
 def redeem(turn: Turn, redemption: Redemption) -> LaunchRecord | TicketRefused:
@@ -144,8 +148,8 @@ def attended(turn: Turn, executor: Executor, order: AttendOrder) -> Executor:
     """A launched executor spoke: its token lasts, and it hears whether it is to end."""
     id_ = launch_of(executor.machine)
     launch = turn.tables.launches.find(id_) if id_ else None
-    if launch is None or launch.phase is LaunchPhase.OVER:
-        return executor
+    if launch is None or launch.pool != executor.pool or launch.phase is LaunchPhase.OVER:
+        return executor  # a token of one pool says nothing about the launches of another
     if order.gone and not _claims(turn, launch):
         turn.tables.launches.put(launch.moved(LaunchPhase.OVER, turn.at))
         return executor
