@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 CORE   := $(VENV)/.core
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench serve simulate mutants chaos checkov
+.PHONY: help demo test check fix bench serve simulate mutants chaos checkov image
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ chaos: $(STAMP) ## kill real processes once a second while 500 jobs run
 
 checkov: $(STAMP) ## look at the Terraform modules with checkov, which gets an environment of its own
 	$(BIN)/python -m tests.terraform.checkov
+
+image: $(STAMP) ## build the image of an executor twice, and run a job in it
+	$(BIN)/pytest -m image -n0 tests/e2e/test_image.py
 
 check: $(STAMP) ## lint, types and import rules; changes nothing
 	$(BIN)/ruff format --check .

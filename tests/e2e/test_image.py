@@ -89,6 +89,7 @@ def test_a_build_refuses_what_it_cannot_use(runner: Archive, words: list[str], s
     assert said in refused(*arguments(runner), *words)
 
 
+@pytest.mark.image
 @pytest.mark.root
 @pytest.mark.timeout(900)
 async def test_the_image_of_an_executor(
