@@ -40,7 +40,7 @@ checkov: $(STAMP) ## look at the Terraform modules with checkov, which gets an e
 	$(BIN)/python -m tests.terraform.checkov
 
 image: $(STAMP) ## build the image of an executor twice, and run a job in it
-	$(BIN)/pytest -m image -n0 tests/e2e/test_image.py
+	MAYFLY_TEST_IMAGE=1 $(BIN)/pytest -m image -n0 tests/e2e/test_image.py
 
 check: $(STAMP) ## lint, types and import rules; changes nothing
 	$(BIN)/ruff format --check .
