@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mayfly.drivers import bubblewrap, keeper
+from mayfly.drivers import bubblewrap, guard, keeper
 from mayfly.drivers.accounts import chosen
 from mayfly.drivers.bubblewrap import View
 from mayfly.drivers.jitconfig import JitDelivery
@@ -101,7 +101,7 @@ async def test_the_environment_is_the_drivers_own(place: Stage):
     seen = dict(each.split("=", 1) for each in place.trace("env").splitlines())
     assert (seen["HOME"], place.trace("pwd"), seen["TMPDIR"]) == (*["/home/runner"] * 2, "/tmp")
     assert set(seen) - {"PWD", "OLDPWD", "SHLVL", "_"} == {
-        *("HOME", "LANG", "PATH", "TMPDIR", "USER", "TRACES", "THEN"),
+        *("HOME", "LANG", "PATH", "TMPDIR", "USER", "TRACES", "THEN", guard.VARIABLE),
     }
     status = place.trace("status")
     assert "NoNewPrivs:\t1" in status

@@ -25,6 +25,7 @@ class Path(NamedTuple):
 
 
 EXECUTORS, OPERATORS, FIGURES, ANY_TOKEN, OPEN = "executors", "operators", "figures", "any", "open"
+ANY_EXECUTOR = "executors of any pool"
 PATHS = [
     Path("GET", "/healthz", "/healthz", OPEN),
     Path("HEAD", "/healthz", "/healthz", OPEN),
@@ -62,10 +63,13 @@ PATHS = [
         for verb, order in {
             "heartbeat": BOOT,
             "registration": BOOT,
+            "registration-token": BOOT,
+            "configured": {**BOOT, "generation": 1},
             "started": {**BOOT, "repository": "octo/hello", "run_id": 1, "run_attempt": 1},
             "finish": {**BOOT, "outcome": "done"},
         }.items()
     ),
+    Path("GET", "/v1/releases", "/v1/releases", ANY_EXECUTOR),
     Path("GET", "/v1/jobs", "/v1/jobs", OPERATORS),
     Path("GET", "/v1/jobs/1", "/v1/jobs/{job_id}", OPERATORS),
     Path("GET", "/v1/jobs/1/explain", "/v1/jobs/{job_id}/explain", OPERATORS),
@@ -109,6 +113,7 @@ PATHS = [
 ]
 FITTING = {
     EXECUTORS: {"executor"},
+    ANY_EXECUTOR: {"executor", "stranger"},
     OPERATORS: {"operator"},
     FIGURES: {"operator", "metrics"},
     ANY_TOKEN: {"executor", "stranger", "operator", "metrics"},
