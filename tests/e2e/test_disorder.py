@@ -133,11 +133,13 @@ async def test_a_refused_job_that_got_a_runner_fails_before_its_first_step(stage
     repository = stage.repository()
     admitted, runner = await held_job(stage, repository)
     refused = stage.dispatch(repository, "echo must not be seen", labels=["self-hosted"])
-    await stage.ends(refused, "failure")
+    assert await stage.simulator.wait_job(refused, "completed", timeout=25)
     assert stage.runner_of(refused) == runner
     said = "\n".join(stage.simulator.log(refused))
     assert "must not be seen" not in said
-    assert "Mayfly: this job may not run here: the second label must name a pool" in said
+    if stage.simulator.job(refused)["conclusion"] != "cancelled":  # the heartbeat was quicker
+        assert stage.simulator.job(refused)["conclusion"] == "failure"
+        assert "Mayfly: this job may not run here: the second label must name a pool" in said
     stage.simulator.release(admitted)
     await stage.ends(admitted)
     assert (await stage.known(refused, "completed"))["decision"] == "no_pool_named"

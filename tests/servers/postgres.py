@@ -93,6 +93,10 @@ class PostgresServer:
                 continue
         self._process.wait(DEADLINE)
         self._process = None
+        end = time.monotonic() + DEADLINE
+        while any(Path(f"/proc/{child}").exists() for child in children):
+            assert time.monotonic() < end, "PostgreSQL's processes do not end"
+            time.sleep(0.01)  # they hold its shared memory
 
     def remove(self) -> None:
         """Stop it, and leave nothing behind."""
