@@ -137,7 +137,7 @@ class PostgresServer:
 
     async def _created(self, template: str) -> str:
         name = f"t{os.getpid()}_{next(self._numbers)}"
-        await self._rows(f"CREATE DATABASE {name} TEMPLATE {template}")
+        await self._rows(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url(name)
 
     async def _rows(self, query: str, *values: object) -> list[asyncpg.Record]:
