@@ -29,8 +29,9 @@ def measure() -> None:
     print(f"from a claim to its runner's process, median of {ROUNDS}")
     for name, seconds in medians.items():
         print(f"  {name:36} {seconds * 1000:8.1f} ms")
-    for name in set(medians) - {"process"}:
-        print(f"  {f'{name} / process':36} {medians[name] / medians['process']:8.2f}")
+    for name, seconds in medians.items():
+        if name != "process":
+            print(f"  {f'{name} / process':36} {seconds / medians['process']:8.2f}")
 
 
 def _engine(stack: ExitStack) -> podman.Podman | None:
