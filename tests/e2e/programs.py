@@ -14,8 +14,9 @@ import msgspec
 from mayfly.drivers.keeper import descendants, started_at
 
 T = TypeVar("T")
-START_SECONDS = 30.0
-STOP_SECONDS = 30.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+"""Generous: a busy machine takes its time, and a failure is none the better for being early."""
 LOOK_SECONDS = 0.03
 
 

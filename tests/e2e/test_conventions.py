@@ -120,7 +120,7 @@ async def test_a_variant_is_served_by_a_machine_that_has_it():
 async def test_a_pool_never_has_more_runners_than_its_maximum():
     async with opened(ORGANIZATION) as stage:
         await stage.plane()
-        jobs = [stage.dispatch("octo-repo", "sleep 0.3") for _ in range(3)]
+        jobs = [stage.dispatch("octo-repo", "sleep 1") for _ in range(3)]
         for _ in range(3):
             await stage.executor()
         most = 0

@@ -53,8 +53,15 @@ async def _file(folder: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def lent_postgres(_: Path) -> AsyncIterator[str]:
+    """A database with the newest schema that other tests have before and afterwards."""
+    async with postgres.shared().lent() as url:
+        yield url
+
+
+@asynccontextmanager
 async def on_postgres(_: Path) -> AsyncIterator[str]:
-    """A database with the newest schema, on this test process's own server."""
+    """A database of its own with the newest schema, on this test process's own server."""
     server = postgres.shared()
     url = await server.fresh()
     try:
@@ -66,7 +73,7 @@ async def on_postgres(_: Path) -> AsyncIterator[str]:
 STORES = [
     Backend("memory", "memory", _nowhere),
     Backend("sqlite", "sql", _file),
-    Backend("postgres", "sql", on_postgres),
+    Backend("postgres", "sql", lent_postgres),
 ]
 """tests/contract/test_backends.py sees to it that no entry point is missing."""
 _MIGRATED: list[Path] = []

@@ -27,7 +27,7 @@ from mayfly.model.requests import (
 )
 from mayfly.ports import OperableBus
 from mayfly.web.server import serve
-from tests.fakes.backends import on_postgres
+from tests.fakes.backends import lent_postgres
 from tests.fakes.clocks import ManualClock
 from tests.fakes.web import world
 from tests.servers import postgres
@@ -202,10 +202,10 @@ async def over_https(folder: Path) -> AsyncIterator[OpenedBus]:
 
 @asynccontextmanager
 async def in_postgres(folder: Path) -> AsyncIterator[OpenedBus]:
-    """A database of the test's own."""
+    """A database nobody else uses meanwhile."""
     clock = ManualClock()
     async with (
-        on_postgres(folder) as direct,
+        lent_postgres(folder) as direct,
         opened_line(port_of(direct)) as line,
         sql.open_bus(
             direct.replace(f":{line.server_port}/", f":{line.port}/"), clock, SUBJECTS

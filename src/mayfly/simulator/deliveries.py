@@ -103,12 +103,13 @@ class Deliveries:
     @property
     def config(self) -> dict[str, object]:
         """How the webhook is set up; the secret is masked, as GitHub does."""
+        url = {"url": self.url} if self.url else {}
         secret = {"secret": "********"} if self.secret else {}
         return {
             "content_type": self.content_type,
             "insecure_ssl": self.insecure_ssl,
-            # GitHub shows an empty string while no address is set.
-            "url": self.url or "",
+            # An empty text would be no address, which GitHub's description asks for.
+            **url,
             **secret,
         }
 
