@@ -1,6 +1,6 @@
 """Every seam of Mayfly on one page; the docstrings are the contract the contract suites check."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
@@ -66,8 +66,7 @@ class Bus(Protocol):
         published), or when nothing receives the subject. Transient: some may be published."""
 
     async def lease(self, subject: str, wait: timedelta) -> Lease | None:
-        """One message for `subject`, or None after `wait`; nobody else gets it before LEASE_TIME is
-        over or its consumer is gone, whichever the bus sees first."""
+        """One, or None after `wait`; nobody else gets it before LEASE_TIME or its consumer ends."""
 
     async def complete(self, lease_id: str) -> None:
         """The message is gone. Idempotent; without effect when the lease's time is over."""
@@ -76,8 +75,7 @@ class Bus(Protocol):
         """The message is back at once. Idempotent; without effect when its time is over."""
 
     async def depth(self, subject: str) -> int:
-        """Messages that wait, not counting leased ones; those another process has leased may be
-        counted while they are, and those that came back may be missing for a moment."""
+        """How many wait; what others lease may be counted, and what just came back may not."""
 
 
 class OperableBus(Bus, Protocol):
@@ -280,6 +278,9 @@ class Launches(Protocol):
     async def refused(self, launch: LaunchId, sentence: str) -> None: ...
     async def surveyed(self, pool: str, seen: Sequence[Launched]) -> list[LaunchId]:
         """What the platform has; which of it nobody wants, or ever wanted."""
+
+    async def strand(self, pools: Collection[str]) -> list[LaunchRecord]:
+        """Those of other pools are over, unless they hold a claim: nobody starts or stops them."""
 
     async def redeem(self, redemption: Redemption) -> LaunchRecord | TicketRefused:
         """A ticket becomes a token, once; what comes in vain is counted."""

@@ -124,6 +124,7 @@ async def test_a_ticket_that_comes_to_four_control_planes_at_once_gives_one_toke
                     plane.redeem(
                         Redemption(
                             launch=launch.id,
+                            pool=launch.pool,
                             ticket="ticket",
                             nonce=f"n{n}",
                             token=f"{launch.id}{n}",

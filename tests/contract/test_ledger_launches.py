@@ -43,7 +43,8 @@ async def started(store: OpenedStore, jobs: int = 1) -> list[LaunchRecord]:
 
 
 def redemption(launch: LaunchRecord, nonce: str = "n", **others: str) -> Redemption:
-    given = {"ticket": f"ticket-{launch.id}", "token": f"token-{launch.id}-{nonce}"} | others
+    own = {"ticket": f"ticket-{launch.id}", "token": f"token-{launch.id}-{nonce}"}
+    given = {"pool": "linux"} | own | others
     return Redemption(launch=launch.id, nonce=nonce, **given)
 
 
@@ -214,6 +215,25 @@ async def test_what_another_pool_wants_is_not_to_be_stopped(store: OpenedStore):
     assert (await phases(store))[launch.id] is LaunchPhase.READY
 
 
+async def test_what_a_pool_without_a_launcher_left_is_over_after_a_while(store: OpenedStore):
+    first, second = await ready(store, 2)
+    assert await claim(store, first.machine)
+    strand = store.ledger.launches.strand
+    await store.passes(601)
+    assert await strand({"linux"}) == [], "it has one"
+    (stranded,) = await strand({"windows"})
+    assert (stranded.id, stranded.phase) == (second.id, LaunchPhase.OVER)
+    assert "no launcher any more" in stranded.detail
+    assert await store.ledger.launches.bearer(f"token-{second.id}-n") is None
+    assert await store.ledger.launches.bearer(f"token-{first.id}-n") is not None, "it works"
+
+
+async def test_what_was_launched_just_now_is_left_to_who_did(store: OpenedStore):
+    await started(store)
+    await store.passes(599)
+    assert await store.ledger.launches.strand(set()) == []
+
+
 async def test_an_executor_of_another_pool_cannot_say_goodbye_for_a_launch(store: OpenedStore):
     (launch,) = await ready(store)
     said = AttendOrder(machine=launch.machine, boot="boot", gone=True)
@@ -264,6 +284,17 @@ async def test_anybody_else_gets_nothing_and_is_counted(store: OpenedStore, othe
     (record,) = await store.ledger.launches.newest(1)
     assert (record.misused, record.phase) == (1, LaunchPhase.READY)
     assert await store.ledger.launches.bearer(f"token-{launch.id}-n") is not None
+
+
+async def test_another_pool_s_executor_is_counted_and_leaves_the_ticket_good(store: OpenedStore):
+    (launch,) = await started(store)
+    answer = await store.ledger.launches.redeem(redemption(launch, pool="windows"))
+    assert isinstance(answer, TicketRefused)
+    assert answer.pool == "linux"
+    assert "for another pool than windows" in answer.sentence
+    (record,) = await store.ledger.launches.newest(1)
+    assert (record.misused, record.phase) == (1, LaunchPhase.STARTING)
+    assert isinstance(await store.ledger.launches.redeem(redemption(launch)), LaunchRecord)
 
 
 async def test_a_ticket_s_time_is_over_even_when_nobody_scales(store: OpenedStore):

@@ -89,7 +89,7 @@ class Cloud:
         faults.struck["executor launched"] += 1
 
     async def _executor(self, instance: Instance) -> None:
-        faults, id_ = self._github.faults, instance.launch.id
+        faults, id_, pool = self._github.faults, instance.launch.id, instance.launch.pool
         await asyncio.sleep(self._dice.uniform(*START_SECONDS))
         if faults.strikes("start failed", id_):
             raise Transient("there is no image")
@@ -98,7 +98,9 @@ class Cloud:
             await asyncio.Event().wait()
         boot = f"boot-{id_}"
         road = Road(self._planes, instance.process, faults, self._dice, boot)
-        redeemed = await answered(lambda: road.redeem(instance.ticket, boot), "ticket", TIMING)
+        redeemed = await answered(
+            lambda: road.redeem(instance.ticket, pool, boot), "ticket", TIMING
+        )
         shutdown = Shutdown()
         client: Any = road  # speaks as a Client does
         started = StartedQuestion(client, TIMING)

@@ -52,9 +52,9 @@ class Road:
         self._boot = boot
         self.cut_off_until = 0.0
 
-    async def redeem(self, ticket: str, nonce: str) -> Redeemed:
+    async def redeem(self, ticket: str, pool: str, nonce: str) -> Redeemed:
         async def serve(plane: Plane) -> Redeemed:
-            answer = await plane.tickets.redeem(ticket, nonce)
+            answer = await plane.tickets.redeem(ticket, pool, nonce)
             if isinstance(answer, Declined):
                 raise Permanent(answer.sentence)
             return answer

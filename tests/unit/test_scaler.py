@@ -37,7 +37,7 @@ class Scaled(NamedTuple):
     async def arrive(self, launch: LaunchId) -> str:
         """Its executor starts, redeems its ticket and says that it is there; its machine."""
         tickets = Tickets(self.engine.ledger.launches, self.engine.news, self.engine.telemetry)
-        answer = await tickets.redeem(self.platform.tickets[launch][0], "a nonce")
+        answer = await tickets.redeem(self.platform.tickets[launch][0], "linux", "a nonce")
         assert isinstance(answer, Redeemed)
         await self.duty(answer.machine)
         return answer.machine
@@ -247,7 +247,7 @@ async def test_a_ticket_that_comes_twice_is_told_of():
         (launch,) = made.platform.running
         await made.arrive(launch)
         tickets = Tickets(made.engine.ledger.launches, made.engine.news, made.engine.telemetry)
-        stolen = await tickets.redeem(made.platform.tickets[launch][0], "another nonce")
+        stolen = await tickets.redeem(made.platform.tickets[launch][0], "linux", "another nonce")
         assert not isinstance(stolen, Redeemed)
         assert "ticket.misused" in await made.engine.heard()
         assert b"mayfly_ticket_refused_total 1.0" in made.engine.telemetry.scrape()

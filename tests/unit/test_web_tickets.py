@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from mayfly.engine.scaler import new_ticket
 from mayfly.model.launches import LaunchRecord, Ticket, hashed
@@ -33,9 +34,12 @@ async def launched(here: World) -> tuple[LaunchRecord, Ticket]:
     return launch, ticket
 
 
-async def redeem(here: World, ticket: str, nonce: str = "n" * 32) -> httpx.Response:
+async def redeem(
+    here: World, ticket: str, nonce: str = "n" * 32, pool: str = "linux"
+) -> httpx.Response:
     headers = {"authorization": f"Bearer {ticket}"}
-    return await here.client.post(REDEEM, json={"nonce": nonce}, headers=headers)
+    order = {"pool": pool, "nonce": nonce}
+    return await here.client.post(REDEEM, json=order, headers=headers)
 
 
 async def post(here: World, token: str, path: str, order: Any) -> httpx.Response:
@@ -83,12 +87,23 @@ async def test_a_stolen_ticket_gives_nothing_and_is_seen(here: World):
     assert "token" not in listed.text.replace("ticket", "")
 
 
+async def test_an_executor_of_another_pool_is_told_and_the_pool_of_the_ticket_hears(here: World):
+    launch, ticket = await launched(here)
+    said = f"the ticket of launch {launch.id} is for another pool than arm64"
+    with capture_logs() as logs:
+        answer = await redeem(here, ticket.reveal(), pool="arm64")
+    assert (answer.status_code, answer.json()["detail"]) == (401, said)
+    (told,) = [entry for entry in logs if entry["event"] == "ticket.misused"]
+    assert (told["pool"], told["reason"]) == ("linux", said)
+    assert (await redeem(here, ticket.reveal())).status_code == 201
+
+
 @pytest.mark.parametrize(
     "text", ["", "mft_", "mft_aa_" + "x" * 43, "\xff" * 50, "mft_" + "a" * 999]
 )
 async def test_what_is_no_ticket_gives_nothing(here: World, text: str):
     headers = {b"authorization": f"Bearer {text}".encode("latin-1")}
-    answer = await here.client.post(REDEEM, json={"nonce": "n"}, headers=headers)
+    answer = await here.client.post(REDEEM, json={"pool": "linux", "nonce": "n"}, headers=headers)
     assert answer.status_code == 401
     assert answer.json()["type"] == "urn:mayfly:problem:unauthentic"
 

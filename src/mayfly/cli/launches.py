@@ -30,7 +30,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List launched executors of the last day; MISUSED counts tickets that came twice."""
+    """List launched executors of the last day; MISUSED counts tickets that came in vain."""
     with as_sentences():
         from mayfly.cli import calls
         from mayfly.web.launches_api import LaunchView

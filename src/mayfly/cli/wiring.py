@@ -85,7 +85,10 @@ def connected(
     """The stages over any backends; nothing of them runs yet."""
     admission = Admission(pools, convention, access)
     doorbells = Doorbells(bus, pools, telemetry)
-    scaler = Scaler(lanes(pools, launchers or {}, ledger.launches, news, telemetry, deadlines))
+    launches = ledger.launches
+    scaler = Scaler(
+        lanes(pools, launchers or {}, launches, news, telemetry, deadlines), launches, news
+    )
     aftermath = Aftermath(doorbells, news, telemetry, clock, scaler.wake)
     intake = Intake(ledger, admission, aftermath, clock)
     claims = Claims(
@@ -135,7 +138,7 @@ def connected(
         telemetry=telemetry,
         deadlines=deadlines,
         clock=clock,
-        duties=(log, sweeps, orphans, versions, PendingChecks(ledger, intake.decide_again)),
+        duties=(log, sweeps, orphans, versions, PendingChecks(ledger, intake.decide_again), scaler),
         lanes={lane.name: lane for lane in scaler.lanes},
     )
     return Stages(

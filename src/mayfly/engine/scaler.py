@@ -38,9 +38,19 @@ log = structlog.get_logger("mayfly")
 class Scaler:
     """The lanes of all elastic pools; the trouble of one is not another's."""
 
-    def __init__(self, lanes: Iterable["Lane"]) -> None:
+    def __init__(self, lanes: Iterable["Lane"], launches: Launches, news: News) -> None:
         self.lanes = tuple(lanes)
+        self._launches = launches
+        self._news = news
         self._of = {lane.pool: lane for lane in self.lanes}
+
+    async def turn(self, ledger_seconds: float) -> None:
+        """Beside the lanes': what was launched for a pool that has none any more is given up."""
+        del ledger_seconds  # the ledger knows how old they are
+        for launch in await self._launches.strand(self._of.keys()):
+            self._news.publish(
+                "launch.written_off", pool=launch.pool, launch=launch.id, reason=launch.detail
+            )
 
     def wake(self, pools: Iterable[str]) -> None:
         """Something opened in these pools, or a slot became free."""

@@ -26,15 +26,19 @@ class Tickets:
         self._news = news
         self._telemetry = telemetry
 
-    async def redeem(self, ticket: str, nonce: str) -> Redeemed | Declined:
-        """A token for a ticket; `nonce` is the executor's own, the same when it asks again."""
+    async def redeem(self, ticket: str, pool: str, nonce: str) -> Redeemed | Declined:
+        """A token for a ticket of this pool; `nonce` is the same when the executor asks again."""
         found = _TICKET.fullmatch(ticket)
         if found is None:
             return self._refused(None, TicketRefused("this is no ticket of a launch", None))
         launch = LaunchId(found.group(1))
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
         redemption = Redemption(
-            launch=launch, ticket=hashed(ticket), nonce=hashed(nonce), token=hashed(token)
+            launch=launch,
+            pool=pool,
+            ticket=hashed(ticket),
+            nonce=hashed(nonce),
+            token=hashed(token),
         )
         answer = await self._launches.redeem(redemption)
         if isinstance(answer, TicketRefused):

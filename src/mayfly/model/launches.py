@@ -138,6 +138,8 @@ class Redemption(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to turn a ticket into a token, with hashes in the place of secrets."""
 
     launch: LaunchId
+    pool: str
+    """Which the executor is set up for."""
     ticket: str
     nonce: str
     """Chosen by the executor, so that it may ask again when the answer got lost."""

@@ -87,11 +87,13 @@ class ExecutorsOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class RedeemOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/tickets/redeem`: become a launched executor. The ticket is in the header."""
 
+    pool: str
+    """The one it is set up for; a ticket of another is refused, and stays good."""
     nonce: str
     """The executor's own secret; the same when the answer got lost."""
 
     def __repr__(self) -> str:
-        return "RedeemOrder(nonce=…)"
+        return f"RedeemOrder(pool={self.pool!r}, nonce=…)"
 
 
 class Redeemed(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """The ledger's verbs about launches, each one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from mayfly.model.deadlines import Deadlines
@@ -47,6 +47,9 @@ class TransactionalLaunches:
 
     async def surveyed(self, pool: str, seen: Sequence[Launched]) -> list[LaunchId]:
         return await self._write(lambda turn: launching.surveyed(turn, pool, seen))
+
+    async def strand(self, pools: Collection[str]) -> list[LaunchRecord]:
+        return await self._write(lambda turn: launching.strand(turn, pools))
 
     async def redeem(self, redemption: Redemption) -> LaunchRecord | TicketRefused:
         return await self._write(lambda turn: launching.redeem(turn, redemption))

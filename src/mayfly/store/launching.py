@@ -1,6 +1,6 @@
 """Launches: how many are wanted, which are given up, and who may speak for one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from hmac import compare_digest
 
@@ -32,6 +32,9 @@ REDEEM_AGAIN_SECONDS = 60.0
 """An executor that did not hear the answer asks again at once."""
 LEAVE_SECONDS = 30.0
 """For an executor that was told to end, before the platform is told."""
+STRANDED_SECONDS = 600.0
+"""While a new version is rolled out, the settings of two control planes may differ."""
+_STRANDED = "its pool has no launcher any more; if the platform still has it, end it there"
 _LOOKED_BACK = 50
 """Launches; more failures in a row make no longer pause."""
 _MOST_TICKETS = 8
@@ -122,6 +125,19 @@ def surveyed(turn: Turn, pool: str, seen: Sequence[Launched]) -> list[LaunchId]:
             rows.put(_came_to_nothing(turn, launch, one))
     unknown = [one.id for one in seen if one.id not in live and one.state not in _ENDED]
     return [id_ for id_ in unknown if (row := rows.find(id_)) is None or row.pool == pool]
+
+
+def strand(turn: Turn, pools: Collection[str]) -> list[LaunchRecord]:
+    """Those of pools without a launcher are over, unless they hold a claim."""
+    rows = turn.tables.launches
+    stranded = []
+    for pool in sorted(rows.live_pools() - set(pools)):
+        for launch in rows.live(pool):
+            if turn.at - launch.phase_at > STRANDED_SECONDS and not _claims(turn, launch):
+                over = launch.moved(LaunchPhase.OVER, turn.at, _STRANDED)
+                rows.put(over)
+                stranded.append(over)
+    return stranded
 
 
 def redeem(turn: Turn, redemption: Redemption) -> LaunchRecord | TicketRefused:
@@ -254,12 +270,13 @@ def _misused(turn: Turn, launch: LaunchRecord, redemption: Redemption) -> str | 
     """Why the ticket gives nothing; None: it is good."""
     if not any(compare_digest(known, redemption.ticket) for known in launch.tickets):
         return "this ticket is not known here"
+    if launch.pool != redemption.pool:
+        return f"the ticket of launch {launch.id} is for another pool than {redemption.pool}"
     if launch.phase in {LaunchPhase.ENDING, LaunchPhase.OVER}:
         return f"launch {launch.id} is {launch.phase}, so its ticket gives nothing any more"
     if launch.phase in {LaunchPhase.WANTED, LaunchPhase.STARTING}:
-        if turn.at > launch.ticket_until:
-            return f"the time of the ticket of launch {launch.id} is over"
-        return None
+        late = turn.at > launch.ticket_until
+        return f"the time of the ticket of launch {launch.id} is over" if late else None
     same = compare_digest(launch.nonce, redemption.nonce)
     heard = turn.tables.executors.find(launch.pool, launch.machine) is not None
     soon = turn.at - launch.redeemed_at <= REDEEM_AGAIN_SECONDS

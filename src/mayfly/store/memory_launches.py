@@ -23,6 +23,9 @@ class MemoryLaunches:
     def live(self, pool: str) -> list[LaunchRecord]:
         return [row for id_ in sorted(self._live) if (row := self._rows[id_]).pool == pool]
 
+    def live_pools(self) -> set[str]:
+        return {self._rows[id_].pool for id_ in self._live}
+
     def newest(self, limit: int, pool: str | None = None) -> list[LaunchRecord]:
         rows = [row for row in self._rows.values() if pool in {None, row.pool}]
         return sorted(rows, key=lambda row: row.id, reverse=True)[:limit]

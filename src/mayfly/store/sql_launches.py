@@ -17,6 +17,7 @@ _find = sa.select(table).where(table.c.id == sa.bindparam("id"))
 _of_token = sa.select(table).where(table.c.token == sa.bindparam("token"))
 _of_pool = table.c.pool == sa.bindparam("pool")
 _live = sa.select(table).where(_of_pool, table.c.phase != LaunchPhase.OVER.value)
+_live_pools = sa.select(table.c.pool).where(table.c.phase != LaunchPhase.OVER.value).distinct()
 _newest = sa.select(table).order_by(table.c.id.desc()).limit(sa.bindparam("most"))
 _forget = sa.delete(table).where(
     table.c.phase == LaunchPhase.OVER.value, table.c.phase_at <= sa.bindparam("before")
@@ -39,6 +40,9 @@ class SqlLaunches:
     def live(self, pool: str) -> list[LaunchRecord]:
         self._locks.hold([pool])
         return [_launch_of(row) for row in self._do(_live.order_by(table.c.id), {"pool": pool})]
+
+    def live_pools(self) -> set[str]:
+        return set(self._do(_live_pools).scalars())
 
     def newest(self, limit: int, pool: str | None = None) -> list[LaunchRecord]:
         if pool is None:

@@ -65,6 +65,9 @@ class Launches(Protocol):
     def live(self, pool: str) -> list[LaunchRecord]:
         """Those that are not over, by id."""
 
+    def live_pools(self) -> set[str]:
+        """Pools with such launches, as of now: none of them is locked."""
+
     def newest(self, limit: int, pool: str | None = None) -> list[LaunchRecord]:
         """Newest first, those that are over included."""
 

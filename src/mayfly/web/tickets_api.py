@@ -27,9 +27,9 @@ async def redeem(
     request: Request[Any, Any, Any], data: JSONBody[RedeemOrder], plane: GivenPlane
 ) -> Redeemed:
     """Turn a ticket, sent as `Authorization: Bearer TICKET`, into a token; it works once."""
-    check_texts(nonce=data.nonce)
+    check_texts(pool=data.pool, nonce=data.nonce)
     ticket = presented(request)[:_LONGEST].decode("ascii", "replace")
-    answer = await plane.tickets.redeem(ticket, data.nonce)
+    answer = await plane.tickets.redeem(ticket, data.pool, data.nonce)
     if isinstance(answer, Declined):
         raise NotAuthorizedException(answer.sentence, headers=CHALLENGE)
     return answer
