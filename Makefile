@@ -25,7 +25,7 @@ serve: $(CORE) ## run the control plane with ./mayfly.toml
 	$(BIN)/mayfly serve
 
 test: $(STAMP) ## run every test
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 simulate: $(STAMP) ## run the engine through 300 worlds full of faults, in virtual time; JOBS=1000000 for more
 	$(BIN)/python -m tests.simulation --seeds 300 --jobs $(JOBS)

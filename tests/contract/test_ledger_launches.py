@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from mayfly.model.executors import Choice, Command
 from mayfly.model.launches import (
     Launched,
     LaunchId,
@@ -112,6 +113,13 @@ async def test_parked_executors_come_first(store: OpenedStore):
     plan = await scaled(store, overflows=False)
     assert (plan.start, plan.short) == ([], 1)
     assert len((await scaled(store, overflows=True)).start) == 1
+
+
+async def test_drained_executors_keep_nothing_back(store: OpenedStore):
+    await store.ledger.attend("linux", AttendOrder(machine="rack-1", boot="b"))
+    await store.ledger.command(Command.DRAIN, Choice("rack-1", None), "a new disk")
+    await queue(store, 1)
+    assert len((await scaled(store, overflows=False)).start) == 1
 
 
 async def test_where_nothing_is_parked_nothing_is_waited_for(store: OpenedStore):

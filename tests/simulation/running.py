@@ -21,8 +21,9 @@ from tests.simulation.processes import task_factory
 from tests.simulation.world import World
 
 LOOK_SECONDS = 60.0
-SWEEP_SECONDS = 6000.0
-"""Until a control plane that has just started has swept every idle repository once (R11)."""
+SWEEP_SECONDS = 12_500.0
+"""Until a control plane that has just started has swept every idle repository once (R11): 9 steps
+of listing and a round and a step of 6 repositories, each of 520 s and twice that."""
 LOOKS_AT_REST = 2
 """Nothing may be left over in so many looks in a row before a world counts as at rest."""
 

@@ -1,6 +1,7 @@
 """The patrol: idle repositories in turn, and so few calls that nobody notices."""
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 
@@ -77,6 +78,14 @@ async def test_repositories_take_turns(world: World):
     looked_at = await world.steps(12)
     assert len(looked_at) == 10, "the first two steps are the list's"
     assert min(looked_at.count(name) for name in "abc") >= 3
+
+
+async def test_nobody_waits_longer_than_a_round_and_a_step(world: World):
+    world.github.seen = at(7, *"abcdef")
+    looked_at = await world.steps(100)
+    for name in "abcdef":
+        turns = [step for step, one in enumerate(looked_at) if one == name]
+        assert max(later - earlier for earlier, later in pairwise(turns)) <= 7
 
 
 async def test_no_step_is_made_before_the_last_is_paid_for(world: World):

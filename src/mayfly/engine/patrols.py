@@ -52,9 +52,10 @@ class Patrol:
         return self._whose(int(now // self._step)) if self._idle else None
 
     def _whose(self, step: int) -> Repository:
-        """Each round begins one later, so that regular restarts do not skip the same ones."""
+        """Each round begins one earlier: no regular restarts skip the same ones for ever, and
+        nobody waits longer than a round and a step."""
         count = len(self._idle)
-        return self._idle[(step + step // count) % count]
+        return self._idle[(step - step // count) % count]
 
     async def _list_some(self, now: float) -> None:
         """One installation's repositories, and the first one of the next."""

@@ -7,10 +7,10 @@ has and no row wants is stopped.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -33,6 +33,7 @@ LOOK_SECONDS, RARELY_SECONDS, IDLE_SECONDS = 60.0, 600.0, 3600.0
 lives, and otherwise."""
 
 log = structlog.get_logger("mayfly")
+T = TypeVar("T")
 
 
 class Scaler:
@@ -185,8 +186,7 @@ class Lane:
             if not await self._launches.ticketed(record.id, hashed(ticket.reveal()), seconds):
                 return
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._launcher.start(record.launch, ticket)
+                await self._answer(self._launcher.start(record.launch, ticket))
             except (Transient, Permanent, TimeoutError) as error:
                 attempt.refused += 1
                 await self._refused(record, error)
@@ -206,8 +206,7 @@ class Lane:
         if self._listed_at is not None and self._now - self._listed_at < self._pause():
             return
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                seen = await self._launcher.launched(self.pool)
+            seen = await self._answer(self._launcher.launched(self.pool))
         except TimeoutError:
             log.warning("launcher.silent", pool=self.pool)
             return
@@ -238,13 +237,26 @@ class Lane:
             if attempt.refused >= SILENCES:
                 return False
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._launcher.stop(self.pool, launch)
+                await self._answer(self._launcher.stop(self.pool, launch))
             except (Transient, Permanent, TimeoutError) as error:
                 attempt.refused += 1
                 log.warning("launcher.silent", pool=self.pool, reason=str(error))
                 return False
         return True
+
+    async def _answer(self, asked: Awaitable[T]) -> T:
+        """Within its time. Permanent for what no launcher should raise, so that others go on."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await asked
+        except (MayflyError, TimeoutError):
+            raise
+        except Exception as error:
+            log.exception("launcher.stumbled", pool=self.pool)
+            name = type(error).__name__
+            raise Permanent(
+                f"the launcher raised {name}; the control plane's log says where"
+            ) from error
 
 
 class _Attempt:

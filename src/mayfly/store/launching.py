@@ -65,7 +65,7 @@ def scale(
     short = wanted(Supply(use.open, pool.max - use.used, len(supply) + idle), pool.idle_buffer)
     failed, last = failures(rows.newest(_LOOKED_BACK, pool.name))
     paused_until = last + pause(failed) if failed >= FAILURES else None
-    there = [one for one in parked if one.activity is not Activity.ABSENT]
+    there = [one for one in parked if one.serves]
     if short < 0:
         _shrink(turn, supply, -short, here)
     elif short and (overflows or not there) and (paused_until is None or at >= paused_until):
