@@ -246,7 +246,7 @@ async def test_an_executor_has_the_driver_its_file_names_or_says_why_not(place: 
     arguments = ("--token-file", "token", "--config", "runner.toml")
     for text, said in (
         ('[runner]\n[executor]\ndriver = "pigeons"', "no backend 'pigeons' among mayfly.drivers"),
-        ('[runner]\n[executor]\ndriver = "process"', "missing required field `command`"),
+        ('[runner]\n[executor]\ndriver = "command"', "missing required field `prepare`"),
         ('[runner]\ncommand = ["true"]\nrun_ass = "me"', "unknown field `run_ass`"),
     ):
         (place / "runner.toml").write_text(text)

@@ -188,7 +188,9 @@ if not place.exists():
 known = {path.name: json.loads(path.read_text()) for path in place.glob("0*")}
 mine = known.get(order.get("launch"))
 if order["verb"] == "start" and mine is None:
-    (place / order["launch"]).write_text(json.dumps(order | {"state": "running"}))
+    whole = place / ("new-" + order["launch"])  # nobody reads half of it
+    whole.write_text(json.dumps(order | {"state": "running"}))
+    whole.rename(place / order["launch"])
     if (place / "slow").exists():
         time.sleep(60)
 elif order["verb"] == "stop" and mine and mine["pool"] == order["pool"]:

@@ -190,6 +190,15 @@ async def test_opened_twice_at_once_it_is_one_writer_that_outlives_the_first_to_
     await second.__aexit__(None, None, None)
 
 
+async def test_a_new_file_that_another_process_just_sets_up_is_waited_for(path: Path):
+    setting_up = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    setting_up.execute("BEGIN IMMEDIATE")  # for which SQLite lets nobody wait
+    asyncio.get_running_loop().call_later(0.3, setting_up.execute, "COMMIT")
+    async with asyncio.timeout(DEADLINE), open_database(url_of(path)) as database:
+        await database.write(partial(put, "a"))
+    setting_up.close()
+
+
 async def test_it_can_be_opened_again_after_it_was_closed(path: Path):
     for name in ("a", "b"):
         async with open_database(url_of(path)) as database:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -208,6 +209,20 @@ def _migrated(path: str) -> None:
         engine.dispose()
 
 
+def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Kept in the file. SQLite makes nobody wait who sets it while another does."""
+    end = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _engine(path: str, begin: str, busy_seconds: float) -> Engine:
     engine = create_engine(URL.create("sqlite", database=path), hide_parameters=True)
 
@@ -216,8 +231,7 @@ def _engine(path: str, begin: str, busy_seconds: float) -> Engine:
         connection.isolation_level = None  # the driver must not begin on its own
         connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
         if begin == "BEGIN IMMEDIATE":
-            # Kept in the file; two connections that set it at once do not wait for each other.
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection, busy_seconds)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
 

@@ -244,6 +244,12 @@ def check(settings: RunnerSettings) -> None:
         )
     if settings.release is not None:
         _check_release(settings, settings.release)
+    program, empty = settings.command[0], settings.template is None and settings.release is None
+    if empty and "/" in program and not program.startswith("/"):
+        raise InvalidSettings(
+            f"the runner's program {program} would be looked up in an empty directory; set "
+            'release = "newest" (mayfly runner install), a template, or the whole path in command'
+        )
     if settings.grace_seconds <= 0:
         raise InvalidSettings(f"grace_seconds is {settings.grace_seconds}; it must be positive")
 
