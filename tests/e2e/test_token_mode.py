@@ -184,6 +184,14 @@ async def test_a_configure_program_that_fails_gives_the_job_back(
     )
     assert stage.simulator.job(job)["status"] == "queued"
     assert token not in executor.log.read_bytes()
+    stage.simulator.cancel_job(job)
+
+
+async def test_a_job_given_back_is_served_once_the_configure_program_works(farm: Farm):
+    stage = farm.stage
+    await stage.executor(settings=farm.settings("/bin/sh", "-c", "exit 4"))
+    job = stage.dispatch(stage.repository())
+    await stage.claim_in("failed")
     await stage.end_executors()
     await stage.executor(settings=farm.settings())
     await stage.ends(job, seconds=60)
