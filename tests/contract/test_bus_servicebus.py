@@ -132,7 +132,7 @@ async def test_those_who_wait_do_not_notice_a_short_break(
 
 
 async def test_forty_who_wait_get_forty_messages(bus: OperableBus):
-    async with parked(bus, 40) as waiting, asyncio.timeout(5):
+    async with parked(bus, 40) as waiting, asyncio.timeout(30):
         await bus.publish([LINUX] * 40)
         assert len({lease.id for lease in await asyncio.gather(*waiting) if lease}) == 40
 
@@ -300,7 +300,7 @@ async def test_a_pool_that_cannot_be_a_subscription_is_refused(pool: str):
 async def test_a_wait_that_is_cancelled_at_the_last_moment_hands_on_what_it_got(bus: OperableBus):
     """At every step of the event loop around the answer; no time passes meanwhile."""
     for steps in range(4, 24):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             first = asyncio.create_task(bus.lease("linux", LONG))
             second = asyncio.create_task(bus.lease("linux", LONG))
             ringing = asyncio.create_task(bus.publish([LINUX]))

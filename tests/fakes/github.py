@@ -67,7 +67,7 @@ class FakeGitHub:
 
     async def held(self, verb: str) -> None:
         """Until somebody waits in `verb`."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self._asked[verb].wait()
 
     def release(self, verb: str) -> None:

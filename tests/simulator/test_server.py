@@ -69,7 +69,7 @@ async def test_it_ends_at_once_though_runners_wait() -> None:
                 http.get("/message", headers={"authorization": f"Bearer {token}"})
             )
             assert await sim.world.wait(lambda: session.polls == 1, 5)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await sim.world.close()
                 assert (await poll).status_code == 404
 

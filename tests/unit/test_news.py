@@ -14,7 +14,7 @@ async def test_a_reader_gets_the_past_and_then_what_happens():
     news.whisper("job.admitted", job=1)
     async with news.subscribe() as items:
         news.whisper("job.admitted", job=2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             found = [await anext(items), await anext(items)]
     assert [item.fields for item in found] == [{"job": 1}, {"job": 2}]
     assert {item.at for item in found} == {NOON}
