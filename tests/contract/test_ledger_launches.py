@@ -313,6 +313,19 @@ async def test_a_ticket_s_time_is_over_even_when_nobody_scales(store: OpenedStor
     assert "over" in answer.sentence
 
 
+async def test_each_ticket_has_a_time_of_its_own(store: OpenedStore):
+    await queue(store, 1)
+    (launch,) = (await scaled(store)).start
+    assert await store.ledger.launches.ticketed(launch.id, "first", 300)
+    await store.passes(200)
+    assert await store.ledger.launches.ticketed(launch.id, "second", 300)
+    await store.passes(101)
+    first = await store.ledger.launches.redeem(redemption(launch, ticket="first"))
+    assert isinstance(first, TicketRefused)
+    second = redemption(launch, ticket="second")
+    assert isinstance(await store.ledger.launches.redeem(second), LaunchRecord)
+
+
 async def test_a_ticket_of_a_start_whose_answer_got_lost_is_good(store: OpenedStore):
     await queue(store, 1)
     (launch,) = (await scaled(store)).start

@@ -75,6 +75,14 @@ SUPPLY = frozenset({LaunchPhase.WANTED, LaunchPhase.STARTING, LaunchPhase.READY}
 LIVE = SUPPLY | {LaunchPhase.WORKING, LaunchPhase.ENDING}
 
 
+class Issued(NamedTuple):
+    """A ticket that was given to a platform."""
+
+    hash: str
+    until: float
+    """Ledger seconds; to be redeemed before."""
+
+
 class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A launch in the ledger. Times are ledger seconds; secrets are there as hashes only."""
 
@@ -87,9 +95,8 @@ class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
     """It has made a claim."""
     failed: bool = False
     """Ended without a claim, and nobody had told it to."""
-    tickets: tuple[str, ...] = ()
+    tickets: tuple[Issued, ...] = ()
     """One for each time the platform was asked, because an answer may have got lost."""
-    ticket_until: float = 0.0
     nonce: str = ""
     """Whose the redeemed ticket is."""
     redeemed_at: float = 0.0

@@ -10,6 +10,7 @@ from mayfly.model.executors import Activity, Executor, Standing
 from mayfly.model.launches import (
     LIVE,
     SUPPLY,
+    Issued,
     Launched,
     LaunchId,
     LaunchPhase,
@@ -82,10 +83,8 @@ def ticketed(turn: Turn, id_: LaunchId, ticket: str, seconds: float) -> bool:
     launch = turn.tables.launches.find(id_)
     if launch is None or launch.phase is not LaunchPhase.WANTED:
         return False
-    tickets = (*launch.tickets, ticket)[-_MOST_TICKETS:]
-    turn.tables.launches.put(
-        msgspec.structs.replace(launch, tickets=tickets, ticket_until=turn.at + seconds)
-    )
+    tickets = (*launch.tickets, Issued(ticket, turn.at + seconds))[-_MOST_TICKETS:]
+    turn.tables.launches.put(msgspec.structs.replace(launch, tickets=tickets))
     return True
 
 
@@ -268,14 +267,15 @@ def _came_to_nothing(turn: Turn, launch: LaunchRecord, one: Launched) -> LaunchR
 
 def _misused(turn: Turn, launch: LaunchRecord, redemption: Redemption) -> str | None:
     """Why the ticket gives nothing; None: it is good."""
-    if not any(compare_digest(known, redemption.ticket) for known in launch.tickets):
+    issued = [one for one in launch.tickets if compare_digest(one.hash, redemption.ticket)]
+    if not issued:
         return "this ticket is not known here"
     if launch.pool != redemption.pool:
         return f"the ticket of launch {launch.id} is for another pool than {redemption.pool}"
     if launch.phase in {LaunchPhase.ENDING, LaunchPhase.OVER}:
         return f"launch {launch.id} is {launch.phase}, so its ticket gives nothing any more"
     if launch.phase in {LaunchPhase.WANTED, LaunchPhase.STARTING}:
-        late = turn.at > launch.ticket_until
+        late = turn.at > issued[0].until
         return f"the time of the ticket of launch {launch.id} is over" if late else None
     same = compare_digest(launch.nonce, redemption.nonce)
     heard = turn.tables.executors.find(launch.pool, launch.machine) is not None

@@ -6,7 +6,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from mayfly.model.launches import LaunchId, LaunchPhase, LaunchRecord
+from mayfly.model.launches import Issued, LaunchId, LaunchPhase, LaunchRecord
 from mayfly.store.locks import Locks
 from mayfly.store.schema import launch as table
 from mayfly.store.sql_rows import millis, time_of
@@ -76,6 +76,6 @@ def _launch_of(row: Row[Any]) -> LaunchRecord:
             **values,
             "wanted_at": time_of(row.wanted_at),
             "phase": LaunchPhase(row.phase),
-            "tickets": msgspec.json.decode(row.tickets, type=tuple[str, ...]),
+            "tickets": msgspec.json.decode(row.tickets, type=tuple[Issued, ...]),
         }
     )

@@ -21,7 +21,6 @@ def upgrade() -> None:
         sa.Column("worked", sa.Boolean, nullable=False),
         sa.Column("failed", sa.Boolean, nullable=False),
         sa.Column("tickets", sa.Text, nullable=False),
-        sa.Column("ticket_until", sa.Float, nullable=False),
         sa.Column("nonce", sa.Text, nullable=False),
         sa.Column("redeemed_at", sa.Float, nullable=False),
         sa.Column("token", sa.Text, unique=True),
