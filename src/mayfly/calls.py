@@ -187,7 +187,7 @@ def _retry_at(response: httpx.Response) -> datetime | None:
         return datetime.now(UTC) + timedelta(seconds=int(text))
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 

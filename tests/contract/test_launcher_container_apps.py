@@ -269,6 +269,9 @@ async def test_a_machine_that_gets_no_token_is_told_what_it_lacks(
         ({"job": "{pool}-" + "x" * 32}, "at most 32"),
         ({"endpoint": "http://management.azure.com"}, "http:// goes only to this machine"),
         ({"endpoint": "management.azure.com"}, "is not like"),
+        ({"endpoint": "https://[::1"}, "is not like"),
+        ({"endpoint": "https://management.azure.com:https"}, "is not like"),
+        ({"endpoint": "https://ü..b"}, "is not a URL such as"),
     ],
 )
 async def test_settings_that_can_never_work_are_refused(

@@ -268,6 +268,12 @@ async def test_launches_are_listed_over_all_pages(launcher: Launcher, cluster: K
         ("spec: {containers: [", "cannot be read"),
         ("spec: {containers: [{name: a}, {name: b}]}", "containers a, b; name the executor's"),
         ("spec: {restartPolicy: Always, containers: [{name: a}]}", "restartPolicy Always"),
+        ("metadata: ours\nspec: {containers: [{name: a}]}", "metadata that is not labels"),
+        ("metadata: {labels: [a]}\nspec: {containers: [{name: a}]}", "metadata that is not labels"),
+        ("spec: {containers: [{name: a, env: [A]}]}", "an env that is not a list like"),
+        ("spec: {containers: [{name: a, env: {A: b}}]}", "an env that is not a list like"),
+        ("spec: &a {containers: [{name: a}], b: *a}", "cannot be read: maximum recursion"),
+        ("[" * 3000, "cannot be read: maximum recursion"),
     ],
 )
 async def test_a_template_no_executor_can_be_made_of_is_refused_at_the_start(
@@ -286,6 +292,7 @@ async def test_a_template_no_executor_can_be_made_of_is_refused_at_the_start(
         ({"token_file": Path("/nowhere")}, "kubectl create token"),
         ({"ca_file": Path("/nowhere")}, "ca_file /nowhere"),
         ({"namespace": None}, "namespace is not set"),
+        ({"namespace": "../kube-system"}, "'../kube-system' can be none"),
         ({"keep_seconds": 0}, "keep_seconds is 0"),
         ({"container": "other"}, "containers executor; name the executor's"),
         ({"template": Path("/nowhere")}, "template /nowhere cannot be read"),

@@ -177,6 +177,7 @@ async def test_what_an_engine_refuses_says_who_has_to_act(
         ({"memory_mb": 0}, "memory_mb is 0"),
         ({"keep_seconds": -1}, "keep_seconds is -1"),
         ({"environment": {"MAYFLY_TICKET": "x"}}, "sets MAYFLY_TICKET, which the launcher sets"),
+        ({"environment": {"A=B": "x"}}, "sets 'A=B', which is no name"),
         ({"read_only": {"etc": Path("/etc")}}, "both are whole paths"),
         ({"read_only": {"/etc": Path("/etc:rw")}}, "without a colon"),
     ],

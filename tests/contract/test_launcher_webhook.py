@@ -268,6 +268,8 @@ async def test_a_url_that_trickles_is_not_waited_for(url: Url):
         ({"command": ("true",), "url": "https://h"}, "set either command or url"),
         ({"command": ("/no/such/program",)}, "there is no program '/no/such/program'"),
         ({"command": ("true",), "timeout_seconds": 0}, "timeout_seconds is 0"),
+        ({"command": ("true",), "timeout_seconds": 61}, "timeout_seconds is 61; .* at most 60"),
+        ({"command": ("true",), "environment": {"": "x"}}, "sets '', which is no name"),
         ({"url": "https://h"}, "secret_file is not set; .*openssl rand"),
         ({"url": "http://boards.example"}, "unencrypted"),
         ({"url": "https://user:password@h"}, "holds a user name or password"),

@@ -1,6 +1,7 @@
 """Launches in the ledger: what is wanted, what is given up, and what a ticket gives."""
 
 import asyncio
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from mayfly.model.launches import (
 from mayfly.model.pools import Pool
 from mayfly.model.protocol import AttendOrder, ClaimOrder, Duty, Outcome
 from tests.fakes.backends import OpenedStore
-from tests.fakes.factories import queued_job
+from tests.fakes.factories import completed_job, queued_job
 
 POOL = Pool(name="linux", max=4, launcher="cloud", start_deadline_seconds=300)
 
@@ -160,7 +161,7 @@ async def test_failures_in_a_row_make_the_next_start_wait(store: OpenedStore):
 async def test_a_refused_start_is_asked_for_again_later(store: OpenedStore):
     await queue(store, 1)
     (launch,) = (await scaled(store)).start
-    await store.ledger.launches.refused(launch.id, "the quota is used up")
+    await store.ledger.launches.refused(launch.id, "the quota is used up", None)
     assert (await scaled(store)).start == []
     await store.passes(11)
     (again,) = (await scaled(store)).start
@@ -374,3 +375,57 @@ async def test_one_that_was_written_off_claims_nothing_though_it_speaks_again(st
     assert [one.id for one in (await scaled(store)).written_off] == [launch.id]
     assert await claim(store, launch.machine) is None
     assert await attend(store, launch) is Duty.END
+
+
+@pytest.mark.parametrize("buffer", [0, 4])
+async def test_what_an_operator_has_drained_is_replaced_and_is_no_failure(
+    store: OpenedStore, buffer: int
+):
+    pool = msgspec.structs.replace(POOL, idle_buffer=buffer)
+    launches = await ready(store, 3)
+    here = Choice(machine=None, pool="linux", everything=True)
+    await store.ledger.command(Command.DRAIN, here, "a bad image")
+    assert len((await scaled(store, pool)).start) == (buffer or 3)
+    for _ in range(16):
+        await store.passes(20)
+        for launch in launches:
+            assert await attend(store, launch) is Duty.REST
+        assert (await scaled(store, pool)).written_off == []
+
+
+async def test_one_that_leaves_work_behind_has_failed_and_then_the_next_ones_wait(
+    store: OpenedStore,
+):
+    for launch in await ready(store, 3):
+        await attend(store, launch, gone=True)
+    for one in await store.ledger.launches.newest(3):
+        assert (one.phase, one.failed) == (LaunchPhase.OVER, True)
+        assert "before it claimed, although there was work" in one.detail
+    plan = await scaled(store)
+    assert (plan.start, plan.paused_until is not None) == ([], True)
+
+
+async def test_one_that_its_host_ends_or_that_nobody_needed_has_not_failed(store: OpenedStore):
+    launches = await ready(store, 2)
+    ended = AttendOrder(machine=launches[0].machine, boot="boot", ending=True, gone=True)
+    await store.ledger.attend("linux", ended)
+    await store.ledger.record([completed_job(1), completed_job(2)])
+    await attend(store, launches[1], gone=True)
+    assert [one.failed for one in await store.ledger.launches.newest(2)] == [False, False]
+
+
+async def test_a_machine_may_be_called_launch(store: OpenedStore):
+    await queue(store, 1)
+    await store.ledger.attend("linux", AttendOrder(machine="launch/0", boot="boot"))
+    assert await claim(store, "launch/0")
+
+
+async def test_a_platform_that_names_a_time_is_not_asked_before_it(store: OpenedStore):
+    await queue(store, 1)
+    (launch,) = (await scaled(store)).start
+    later = store.clock.now() + timedelta(seconds=100)
+    await store.ledger.launches.refused(launch.id, "slow down", later)
+    await store.passes(90)
+    assert (await scaled(store)).start == []
+    await store.passes(20)
+    assert [one.id for one in (await scaled(store)).start] == [launch.id]

@@ -87,6 +87,18 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
         lambda good: elastic(good).replace("port = 0", 'port = 0\nurl = "https://m.example"'),
         "settings file none.toml does not exist",
     ),
+    "a launcher's path that is a number": (
+        lambda good: f"{good}{CLOUD}config = 5\n",
+        "a path - at `$.config`",
+    ),
+    "a launcher's endless patience": (
+        lambda good: f'{good}{CLOUD}config = "none.toml"\ngrace_seconds = inf\n',
+        "launchers.cloud.grace_seconds: inf is not a number of use here",
+    ),
+    "a text that no program can be given": (
+        lambda good: f'{good}{CLOUD}config = "none.toml"\ncommand = ["a\\u0000"]\n',
+        "launchers.cloud.command[0]: the text holds a NUL",
+    ),
     "a rule for no pool": (lambda good: good.replace('pool = "linux"', 'pool = "mac"'), "'mac'"),
     "no key": (lambda good: good.replace("app.pem", "none.pem"), "none.pem"),
     "a key that is none": (lambda good: good.replace("app.pem", "webhook-secret"), "key"),

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mayfly.model.errors import Transient
+from mayfly.model.errors import Permanent, Transient
 from mayfly.model.launches import Launch, Launched, LaunchId, LaunchState, Ticket
 
 
@@ -21,6 +21,8 @@ class FakePlatform:
         self.lost = 0
         """So many of the next starts take effect, and their answer gets lost."""
         self.away = False
+        self.deaf = False
+        """Whether it refuses to end anything."""
         self.hangs: asyncio.Event | None = None
         """What every answer waits for."""
         self.stopped: list[LaunchId] = []
@@ -49,6 +51,8 @@ class FakePlatform:
 
     async def stop(self, pool: str, launch: LaunchId) -> None:
         await self._asked()
+        if self.deaf:
+            raise Permanent("there is no right to end executors")
         self.stopped.append(launch)
         if self.pools.get(launch) == pool:
             self.states[launch] = LaunchState.ENDED

@@ -175,6 +175,17 @@ async def test_a_turn_waits_for_all_it_has_asked_and_a_launcher_with_a_bug_is_as
         assert "raised ValueError" in waiting.detail
 
 
+async def test_a_platform_that_ends_nothing_starts_what_is_needed_all_the_same():
+    async with scaled(Pool(name="linux", max=20, launcher="cloud")) as made:
+        await made.queue(*range(1, 11))
+        await made.engine.turns()
+        made.platform.deaf = True
+        await made.engine.turns(60)
+        ending = [one for one in await made.newest() if one.phase is LaunchPhase.ENDING]
+        assert len(ending) >= 10
+        assert len(made.platform.tickets) > len(ending), "they have been replaced"
+
+
 async def test_what_a_dead_leader_asked_for_is_asked_for_again_under_the_same_id():
     async with scaled() as made:
         await made.queue(1)

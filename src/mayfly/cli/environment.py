@@ -1,7 +1,7 @@
 """Files and environment variables: the only place that reads either; imports stay light."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,9 @@ from mayfly.model.errors import InvalidSettings
 T = TypeVar("T")
 
 _REFERENCE = "@Microsoft.KeyVault("
+
+_LARGEST = 1e12
+"""The largest fraction: as seconds it is more than anybody waits."""
 
 ENVIRONMENT: Mapping[str, str] = os.environ
 
@@ -58,6 +61,9 @@ def decoded(path: Path, kind: type[T], hint: str) -> T:
     except OSError as error:
         raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
     try:
+        told = msgspec.toml.decode(text)
+        if (place := next(_senseless(told), None)) is not None:
+            raise InvalidSettings(f"{path}: {place}")
         return msgspec.toml.decode(text, type=kind, dec_hook=path_hook)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{path}: {_located(str(error))}") from error
@@ -67,9 +73,25 @@ def decoded(path: Path, kind: type[T], hint: str) -> T:
 
 def path_hook(kind: type, value: object) -> object:
     """msgspec's hook for types TOML does not have."""
-    if kind is Path and isinstance(value, str):
-        return Path(value)
+    if kind is Path:
+        if isinstance(value, str):
+            return Path(value)
+        raise ValueError("Expected `str`, a path")
     raise NotImplementedError(f"{kind} is not a type of a settings file")
+
+
+def _senseless(told: object, place: str = "") -> Iterator[str]:
+    """What TOML allows, and what no setting can mean, wherever it stands."""
+    if isinstance(told, dict):
+        for name, value in told.items():
+            yield from _senseless(value, f"{place}.{name}".lstrip("."))
+    elif isinstance(told, list):
+        for number, value in enumerate(told):
+            yield from _senseless(value, f"{place}[{number}]")
+    elif isinstance(told, float) and not abs(told) <= _LARGEST:
+        yield f"{place}: {told} is not a number of use here"
+    elif isinstance(told, str) and "\0" in told:
+        yield f"{place}: the text holds a NUL"
 
 
 def _located(message: str) -> str:

@@ -27,7 +27,7 @@ AT_ONCE = 8
 ANSWER_SECONDS = 60.0
 """For one answer of a platform."""
 SILENCES = 3
-"""Starts refused in a turn, before the others wait for the next one."""
+"""Starts, or stops, refused in a turn, before the others of their kind wait for the next one."""
 LOOK_SECONDS, RARELY_SECONDS, IDLE_SECONDS = 60.0, 600.0, 3600.0
 """Between two lists of what the platform has: while something starts or ends, while anything
 lives, and otherwise."""
@@ -152,10 +152,11 @@ class Lane:
     async def _scale(self) -> None:
         plan = await self._launches.scale(self._settings, overflows=self._overflows())
         self._remember(plan)
-        attempt = _Attempt()
+        stops = _Attempt()
+        starts = _Attempt(stops.turn)  # a platform that cannot end what it has may still start
         await _together(
-            *(self._stop(launch, attempt) for launch in plan.stop),
-            *(self._start(launch, attempt) for launch in plan.start),
+            *(self._stop(launch, stops) for launch in plan.stop),
+            *(self._start(launch, starts) for launch in plan.start),
         )
 
     def _remember(self, plan: Plan) -> None:
@@ -197,7 +198,8 @@ class Lane:
 
     async def _refused(self, record: LaunchRecord, error: Exception) -> None:
         sentence = str(error) or f"the platform did not answer within {ANSWER_SECONDS:.0f} s"
-        await self._launches.refused(record.id, sentence)
+        retry_at = error.retry_at if isinstance(error, Transient) else None
+        await self._launches.refused(record.id, sentence, retry_at)
         self._telemetry.launches.refused(self.pool, _reason(error))
         self._news.publish("launch.refused", pool=self.pool, launch=record.id, reason=sentence)
 
@@ -262,8 +264,8 @@ class Lane:
 class _Attempt:
     """What a platform is asked in one turn: few at once, and none in vain."""
 
-    def __init__(self) -> None:
-        self.turn = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, turn: asyncio.Semaphore | None = None) -> None:
+        self.turn = turn or asyncio.Semaphore(AT_ONCE)
         self.refused = 0
 
 

@@ -68,7 +68,9 @@ class Attendance:
         """The last word, tried once."""
         with suppress(MayflyError, TimeoutError):
             async with asyncio.timeout(_GOODBYE_SECONDS):
-                await self._client.attend(self._pool, self._order(gone=True))
+                await self._client.attend(
+                    self._pool, self._order(ending=self._shutdown.drain.is_set(), gone=True)
+                )
 
     async def _asked(self) -> Attended | None:
         """None when a signal came meanwhile."""

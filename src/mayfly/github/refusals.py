@@ -255,7 +255,7 @@ def http_date(text: str) -> datetime | None:
     """The time in a `Date` header; None when it says none."""
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 

@@ -16,7 +16,9 @@ from mayfly.ports import Clock
 PATIENCE = timedelta(seconds=30)
 """For one answer; whoever asked asks again."""
 _CONNECT = timedelta(seconds=5)
-_LONGEST_DELAY = 9  # digits; more are no seconds anybody means
+_MOST_DIGITS = 9  # more are no seconds anybody means
+_LONGEST_DELAY = timedelta(hours=1)
+"""Whoever names a later time is asked again before it: it may be a mistake of theirs."""
 
 
 @asynccontextmanager
@@ -26,7 +28,7 @@ async def open_http(
     """A client of one platform: it repeats nothing, and follows nobody to another place."""
     seconds = patience.total_seconds()
     async with httpx.AsyncClient(
-        base_url=url,
+        base_url=_address(url),
         verify=_trusted(ca_file),
         timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT.total_seconds())),
         follow_redirects=False,
@@ -48,14 +50,14 @@ async def sent(http: httpx.AsyncClient, request: httpx.Request, platform: str) -
 
 def retry_at(headers: Mapping[str, str], clock: Clock) -> datetime | None:
     """Retry-After: seconds, or an HTTP date. None when it says nothing of use."""
-    text = headers.get("retry-after", "")
-    if text.isdecimal() and len(text) <= _LONGEST_DELAY:
-        return clock.now() + timedelta(seconds=int(text))
+    text, latest = headers.get("retry-after", ""), clock.now() + _LONGEST_DELAY
+    if text.isdecimal() and len(text) <= _MOST_DIGITS:
+        return min(latest, clock.now() + timedelta(seconds=int(text)))
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return at if at.tzinfo else None
+    return min(latest, at) if at.tzinfo else None
 
 
 def is_silence(status: int) -> bool:
@@ -63,10 +65,17 @@ def is_silence(status: int) -> bool:
     return status >= 500 or status in {408, 425}
 
 
+def _address(url: str) -> httpx.URL:
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InvalidSettings(f"{url!r} is not a URL such as https://host: {error}") from error
+
+
 def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
     if ca_file is None:
         return True
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # an SSLError is one, too
+    except (OSError, ValueError) as error:  # an SSLError is an OSError, too
         raise InvalidSettings(f"ca_file {ca_file} cannot be used: {error}") from error

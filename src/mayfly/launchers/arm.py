@@ -188,9 +188,14 @@ async def open_arm(endpoint: str, client_id: str | None, clock: Clock) -> AsyncI
 
 def checked_endpoint(endpoint: str) -> str:
     """The endpoint; InvalidSettings when a token must not be sent there."""
-    parts = urlsplit(endpoint)
-    loopback = parts.hostname in {"127.0.0.1", "::1", "localhost"}
-    if not parts.hostname or parts.scheme not in ({"http", "https"} if loopback else {"https"}):
+    try:
+        parts = urlsplit(endpoint)
+        loopback = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        secure = parts.scheme == "https" or (loopback and parts.scheme == "http")
+        usable = secure and parts.hostname and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        usable = False
+    if not usable:
         raise InvalidSettings(
             f"endpoint {endpoint!r} is not like https://management.azure.com; "
             "http:// goes only to this machine"

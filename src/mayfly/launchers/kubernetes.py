@@ -19,6 +19,7 @@ _MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 Source: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 """
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
@@ -173,6 +174,11 @@ def _why(pod: dict[str, Any]) -> str:
 
 def _namespace(settings: Settings) -> str:
     if settings.namespace is not None:
+        if not _NAMESPACE.fullmatch(settings.namespace):
+            raise InvalidSettings(
+                f"namespace {settings.namespace!r} can be none in Kubernetes: at most 63 "
+                "lower-case letters, digits and hyphens"
+            )
         return settings.namespace
     try:
         return (_MOUNTED / "namespace").read_text().strip()

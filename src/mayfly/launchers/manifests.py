@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import yaml
 
 from mayfly.launchers.errands import TICKET, told
@@ -29,8 +30,9 @@ def template(path: Path, container: str | None) -> PodTemplate:
     """The template in a file; InvalidSettings when no executor can be made of it."""
     try:
         read = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InvalidSettings(f"template {path} cannot be read: {error}") from error
+        msgspec.json.encode(read)  # as it is sent
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise InvalidSettings(f"template {path} cannot be read: {_line(error)}") from error
     spec = read.get("spec") if isinstance(read, dict) else None
     containers = spec.get("containers") if isinstance(spec, dict) else None
     if not (isinstance(spec, dict) and isinstance(containers, list) and containers):
@@ -48,6 +50,16 @@ def template(path: Path, container: str | None) -> PodTemplate:
             "executor, once: leave it out, or set Never"
         )
     metadata = read.get("metadata") or {}
+    if not _has_mappings(metadata, "labels", "annotations"):
+        raise InvalidSettings(
+            f"template {path} has metadata that is not labels and annotations, each of names and "
+            "values"
+        )
+    variables = containers[wanted[0]].get("env") or []
+    if not (isinstance(variables, list) and all(isinstance(one, dict) for one in variables)):
+        raise InvalidSettings(
+            f"template {path} has an env that is not a list like [{{name: A, value: b}}]"
+        )
     kept = {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}
     return PodTemplate(kept, spec, wanted[0])
 
@@ -106,6 +118,17 @@ def secret(launch: Launch, ticket: Ticket, *, owner: str) -> Manifest:
         "immutable": True,
         "stringData": {_KEY: ticket.reveal()},
     }
+
+
+def _line(error: Exception) -> str:
+    """What YAML's parser says in several."""
+    return " ".join(str(error).split())
+
+
+def _has_mappings(metadata: object, *names: str) -> bool:
+    return isinstance(metadata, dict) and all(
+        isinstance(metadata.get(name) or {}, dict) for name in names
+    )
 
 
 def _labels(launch: Launch) -> dict[str, str]:

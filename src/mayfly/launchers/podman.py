@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mayfly.launchers.engines import Engine, Missing, NameTaken, open_engine
-from mayfly.launchers.errands import LAUNCH, POOL, TICKET, TICKET_FILE, told
+from mayfly.launchers.errands import TICKET_FILE, checked_variables, told
 from mayfly.model.errors import InvalidSettings
 from mayfly.model.launches import Launch, Launched, LaunchId, LaunchState, Ticket
 from mayfly.ports import Clock, Launcher
@@ -185,9 +185,7 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value <= 0:
             raise InvalidSettings(f"{name} is {value}; it must be positive")
-    ours = {LAUNCH, POOL, TICKET, TICKET_FILE}
-    if taken := sorted(ours & settings.environment.keys()):
-        raise InvalidSettings(f"environment sets {taken[0]}, which the launcher sets itself")
+    checked_variables(settings.environment)
     for inside, path in settings.read_only.items():
         if not inside.startswith("/") or not path.is_absolute() or ":" in f"{inside}{path}":
             raise InvalidSettings(

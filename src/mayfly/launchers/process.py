@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from mayfly.launchers.errands import TICKET, told
+from mayfly.launchers.errands import TICKET, checked_variables, told
 from mayfly.model.errors import InvalidSettings, Transient
 from mayfly.model.launches import Launch, Launched, LaunchId, LaunchState, Ticket
 from mayfly.ports import Clock, Launcher
@@ -22,7 +22,7 @@ from mayfly.ports import Clock, Launcher
 _SCRIPT = f"""
 IFS= read -r {TICKET} || exit 1
 export {TICKET}
-echo $$ >group
+{{ echo $$ >group.new && mv group.new group; }} || exit 1
 (
   trap : TERM INT
   "$@"
@@ -30,7 +30,9 @@ echo $$ >group
   mv ended.new ended
 ) </dev/null >>log 2>&1 &
 """
-"""The ticket is in the environment of the executor alone; who started it may end at once."""
+"""The ticket is in the environment of the executor alone; who started it may end at once.
+
+Nothing begins that could not be ended again, as where a disk is full."""
 _WELL = {"0", "42"}
 """Exit codes of an executor that did what it was told."""
 _KEPT_SECONDS = 3600.0
@@ -62,6 +64,11 @@ async def open_launcher(
     checked = msgspec.convert(settings, Settings, from_attributes=True)
     if not checked.command and not checked.config.is_file():
         raise InvalidSettings(f"the executors' settings file {checked.config} does not exist")
+    if checked.command and shutil.which(checked.command[0]) is None:
+        raise InvalidSettings(f"there is no program {checked.command[0]!r} that we may run")
+    if checked.grace_seconds <= 0:
+        raise InvalidSettings(f"grace_seconds is {checked.grace_seconds}; it must be positive")
+    checked_variables(checked.environment)
     yield ProcessLauncher(checked, server)
 
 
@@ -151,7 +158,7 @@ def _locked(place: Path) -> Iterator[int | None]:
 
 def _places(pool: Path) -> list[Path]:
     try:
-        return sorted(pool.iterdir())
+        return sorted(place for place in pool.iterdir() if place.is_dir())
     except FileNotFoundError:
         return []
 

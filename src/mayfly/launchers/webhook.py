@@ -12,13 +12,16 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from mayfly.launchers import programs, signed
-from mayfly.launchers.errands import withheld
+from mayfly.launchers.errands import checked_variables, withheld
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.launches import Launch, Launched, LaunchId, LaunchState, Ticket
 from mayfly.ports import Clock, Launcher
 
 LARGEST_ANSWER = 1_000_000
 """Bytes; ten thousand launches have a tenth of that to say."""
+
+LONGEST_TIMEOUT = 60.0
+"""Seconds; the scaler waits for so long."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     plain_http: bool = False
     """Allow http:// to another host, where tickets could be read on the way."""
     timeout_seconds: float = 30.0
-    """For one answer. The program is killed then, with all that it has started in its session."""
+    """For one answer, at most 60. The program is killed then, with its process group."""
     environment: dict[str, str] = {}
     """Variables of the program, beside PATH, HOME and LANG."""
 
@@ -119,7 +122,11 @@ class WebhookLauncher:
 def _check(settings: Settings) -> None:
     if bool(settings.command) == (settings.url is not None):
         raise InvalidSettings("set either command or url")
-    if settings.timeout_seconds <= 0:
-        raise InvalidSettings(f"timeout_seconds is {settings.timeout_seconds}; it must be positive")
+    if not 0 < settings.timeout_seconds <= LONGEST_TIMEOUT:
+        raise InvalidSettings(
+            f"timeout_seconds is {settings.timeout_seconds}; it must be positive and at most "
+            f"{LONGEST_TIMEOUT:g}, because nobody waits any longer"
+        )
+    checked_variables(settings.environment, ours=())
     if settings.url is None:
         programs.check(settings.command)

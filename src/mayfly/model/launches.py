@@ -1,5 +1,6 @@
 """Launches: executors of elastic pools that a platform is asked to start, one job each."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -133,7 +134,8 @@ def machine_of(launch: LaunchId) -> str:
 
 def launch_of(machine: str) -> LaunchId | None:
     """The launch whose machine it is; None: a parked one."""
-    return LaunchId(machine.removeprefix(_MACHINE)) if machine.startswith(_MACHINE) else None
+    found = _OF_LAUNCH.fullmatch(machine)
+    return LaunchId(found[1]) if found else None
 
 
 def hashed(secret: str) -> str:
@@ -179,3 +181,5 @@ class Plan(NamedTuple):
 
 
 _MACHINE = "launch/"
+_OF_LAUNCH = re.compile(rf"{_MACHINE}([0-9a-z]{{26}})")
+"""A host may be called `launch`; its slots have short numbers."""

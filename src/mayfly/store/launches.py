@@ -1,6 +1,7 @@
 """The ledger's verbs about launches, each one transaction."""
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from mayfly.model.deadlines import Deadlines
@@ -42,8 +43,10 @@ class TransactionalLaunches:
     async def accepted(self, launch: LaunchId) -> None:
         await self._write(lambda turn: launching.accepted(turn, launch))
 
-    async def refused(self, launch: LaunchId, sentence: str) -> None:
-        await self._write(lambda turn: launching.refused(turn, launch, sentence))
+    async def refused(self, launch: LaunchId, sentence: str, retry_at: datetime | None) -> None:
+        # Ledger time is no platform's; only how long that is from now means the same to both.
+        wait = (retry_at - self._clock.now()).total_seconds() if retry_at else 0.0
+        await self._write(lambda turn: launching.refused(turn, launch, sentence, wait))
 
     async def surveyed(self, pool: str, seen: Sequence[Launched]) -> list[LaunchId]:
         return await self._write(lambda turn: launching.surveyed(turn, pool, seen))

@@ -6,7 +6,7 @@ from hmac import compare_digest
 
 import msgspec
 
-from mayfly.model.executors import Activity, Executor, Standing
+from mayfly.model.executors import Activity, Executor, Service, Standing
 from mayfly.model.launches import (
     LIVE,
     SUPPLY,
@@ -36,6 +36,7 @@ LEAVE_SECONDS = 30.0
 STRANDED_SECONDS = 600.0
 """While a new version is rolled out, the settings of two control planes may differ."""
 _STRANDED = "its pool has no launcher any more; if the platform still has it, end it there"
+_LEFT = "its executor ended by itself before it claimed, although there was work"
 _LOOKED_BACK = 50
 """Launches; more failures in a row make no longer pause."""
 _MOST_TICKETS = 8
@@ -60,7 +61,11 @@ def scale(
         for launch in live
         if (why := _given_up(turn, pool, launch, here.get(launch.machine), use.open))
     ]
-    supply = [launch for launch in rows.live(pool.name) if launch.phase in SUPPLY]
+    supply = [
+        launch
+        for launch in rows.live(pool.name)
+        if launch.phase in SUPPLY and _may_serve(here.get(launch.machine))
+    ]
     parked = [one for one in standings if launch_of(one.executor.machine) is None]
     idle = sum(one.activity is Activity.IDLE and one.serves for one in parked)
     short = wanted(Supply(use.open, pool.max - use.used, len(supply) + idle), pool.idle_buffer)
@@ -95,14 +100,15 @@ def accepted(turn: Turn, id_: LaunchId) -> None:
         turn.tables.launches.put(launch.moved(LaunchPhase.STARTING, turn.at, ""))
 
 
-def refused(turn: Turn, id_: LaunchId, sentence: str) -> None:
-    """The platform did not take it, or was not heard; it is asked again later."""
+def refused(turn: Turn, id_: LaunchId, sentence: str, wait: float) -> None:
+    """The platform did not take it, or was not heard; it is asked again later, and not before
+    the seconds to `wait` that it named."""
     launch = turn.tables.launches.find(id_)
     if launch is not None and launch.phase is LaunchPhase.WANTED:
         tries = launch.tries + 1
         turn.tables.launches.put(
             msgspec.structs.replace(
-                launch, tries=tries, retry_at=turn.at + again(tries), detail=sentence
+                launch, tries=tries, retry_at=turn.at + max(wait, again(tries)), detail=sentence
             )
         )
 
@@ -166,7 +172,7 @@ def attended(turn: Turn, executor: Executor, order: AttendOrder) -> Executor:
     if launch is None or launch.pool != executor.pool or launch.phase is LaunchPhase.OVER:
         return executor  # a token of one pool says nothing about the launches of another
     if order.gone and not _claims(turn, launch):
-        turn.tables.launches.put(launch.moved(LaunchPhase.OVER, turn.at))
+        turn.tables.launches.put(_left(turn, launch, executor, order))
         return executor
     if launch.token_until - turn.at < TOKEN_SECONDS / 2:
         lasting = msgspec.structs.replace(launch, token_until=turn.at + TOKEN_SECONDS)
@@ -206,11 +212,18 @@ def _given_up(
             return f"no executor spoke within {limit:.0f} s of its start"
         case LaunchPhase.READY if silent:
             return "its executor fell silent before it claimed"
-        case LaunchPhase.READY if open_ and not pool.idle_buffer and since > limit:
+        case LaunchPhase.READY if (
+            open_ and not pool.idle_buffer and since > limit and _may_serve(standing)
+        ):
             return f"its executor did not claim within {limit:.0f} s, although there was work"
         case LaunchPhase.WORKING if silent and not _claims(turn, launch):
             return "its executor is gone"
     return None
+
+
+def _may_serve(standing: Standing | None) -> bool:
+    """Whether nobody has told it to take no claim; one that has not spoken yet has not heard."""
+    return standing is None or standing.service is Service.IN
 
 
 def _shrink(turn: Turn, supply: list[LaunchRecord], count: int, here: dict[str, Standing]) -> None:
@@ -263,6 +276,19 @@ def _came_to_nothing(turn: Turn, launch: LaunchRecord, one: Launched) -> LaunchR
     return msgspec.structs.replace(
         launch.moved(LaunchPhase.OVER, turn.at, said), failed=not launch.worked and not idled
     )
+
+
+def _left(turn: Turn, launch: LaunchRecord, executor: Executor, order: AttendOrder) -> LaunchRecord:
+    """Who goes unasked while there is work has come to nothing: its successors may, too."""
+    over = launch.moved(LaunchPhase.OVER, turn.at)
+    asked = executor.is_told or order.ending
+    if (
+        launch.phase is not LaunchPhase.READY
+        or asked
+        or not turn.tables.use(launch.pool, turn.at).open
+    ):
+        return over
+    return msgspec.structs.replace(over, failed=True, detail=_LEFT)
 
 
 def _misused(turn: Turn, launch: LaunchRecord, redemption: Redemption) -> str | None:
