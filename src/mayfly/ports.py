@@ -58,8 +58,7 @@ class Bus(Protocol):
 
     A message that is not one of ours, or was leased LARGEST_DELIVERIES times and never completed,
     is dead: it is kept apart with its reason, for an operator to look at or to requeue.
-    Every verb raises Transient while the bus does not answer.
-    """
+    Every verb raises Transient while the bus does not answer."""
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Durable when it returns. Permanent when larger than LARGEST_MESSAGE (nothing is
@@ -87,9 +86,7 @@ class OperableBus(Bus, Protocol):
     async def drain(self, subject: str) -> int:
         """Remove every message that waits; how many. The reconciler rings for what is open."""
 
-    async def dead(self, subject: str, limit: int) -> list[Dead]:
-        """Some of the dead ones."""
-
+    async def dead(self, subject: str, limit: int) -> list[Dead]: ...
     async def requeue(self, subject: str) -> int:
         """Every dead message waits again, its deliveries forgotten; how many."""
 
@@ -115,8 +112,7 @@ class Ledger(Protocol):
     """The truth: jobs, groups, claims, registrations. Each verb is one durable transaction.
 
     Counters move in the transaction that moves the state they count. Zero rows changed by a guard
-    means stale: StaleClaim, nothing written. Times of claims are ledger seconds (rule R8).
-    """
+    means stale: StaleClaim, nothing written. Times of claims are ledger seconds (rule R8)."""
 
     async def record(self, jobs: Sequence[WorkflowJob]) -> Changes:
         """What GitHub said of these jobs; states only grow. Idempotent, in any order (R2, R5)."""
@@ -229,7 +225,7 @@ class Ledger(Protocol):
 
     async def job(self, key: JobKey) -> WorkflowJob | None: ...
     async def jobs(self, limit: int, pool: str | None = None) -> list[WorkflowJob]:
-        """Newest first."""
+        """Newest first, as `claims` are."""
 
     async def queued(self, limit: int, after: JobKey | None = None) -> list[WorkflowJob]:
         """Queued jobs, admitted or refused, by key; the next page is `after` the last one."""
@@ -243,9 +239,7 @@ class Ledger(Protocol):
     async def ahead(self, job: WorkflowJob) -> int:
         """Jobs of its group that wait longer."""
 
-    async def claims(self, limit: int, *, live: bool) -> list[Claim]:
-        """Newest first."""
-
+    async def claims(self, limit: int, *, live: bool) -> list[Claim]: ...
     async def claimed(self, claim: ClaimId) -> tuple[Claim, DemandGroup]:
         """NotFound when there is none."""
 
@@ -256,9 +250,7 @@ class Ledger(Protocol):
     async def watches(self, runner: str) -> bool:
         """Whether the name is not proven gone yet."""
 
-    async def unproven(self) -> list[Registration]:
-        """Names that are not proven gone."""
-
+    async def unproven(self) -> list[Registration]: ...
     async def pools(self) -> Mapping[str, PoolUse]: ...
     @property
     def launches(self) -> "Launches": ...
@@ -381,8 +373,7 @@ class Launcher(Protocol):
 
     Level-triggered: the ledger knows which launches it wants, the platform which ones there are.
     Transient when the platform is away, slows us down or has no room left (its quota), Permanent
-    when a person has to act; both with the sentence for that person.
-    """
+    when a person has to act; both with the sentence for that person."""
 
     async def start(self, launch: Launch, ticket: Ticket) -> None:
         """Accepted by the platform; its executor may need minutes to speak. Idempotent by the
@@ -393,3 +384,12 @@ class Launcher(Protocol):
 
     async def stop(self, pool: str, launch: LaunchId) -> None:
         """End one. Idempotent; without effect for one the platform does not know."""
+
+
+@runtime_checkable
+class WatchedLauncher(Launcher, Protocol):
+    """A launcher that rings when its platform has changed; only `launched` says what is true."""
+
+    def changes(self, pool: str) -> AsyncIterator[None]:
+        """Rings once when it listens, then when an executor has ended or is gone, until closed.
+        A platform that is away is waited for; what happened then rings late. Permanent as above."""

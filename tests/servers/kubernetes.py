@@ -2,19 +2,23 @@
 
 It keeps what is documented of them: names are unique for a kind, 409 AlreadyExists and 404
 NotFound, uids and resource versions, label selectors, lists in pages, owners whose end is that of
-what they own, and a quota that is refused with 403 as rights are. Every manifest is checked
-against Kubernetes' own schemas. It runs nothing: a test says what the controllers would.
+what they own, and a quota that is refused with 403 as rights are. A watch tells what came after a
+version, with bookmarks, ends after its time, and is 410 Gone for a version that is forgotten.
+Every manifest is checked against Kubernetes' own schemas. It runs nothing: a test says what the
+controllers would.
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
+import asyncio
 import base64
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import kubernetes_validate
+import msgspec
 
 from tests.servers.platforms import Endpoint, Reply, Request, serving
 
@@ -30,6 +34,17 @@ _LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
 _VERBS = {"POST": "create", "GET": "get", "DELETE": "delete"}
 
 
+class _Happened(NamedTuple):
+    """An event of a watch."""
+
+    version: int
+    plural: str
+    type: str
+    labels: dict[str, str]
+    object: msgspec.Raw
+    """As it was then."""
+
+
 class ApiServer:
     """One namespace, one service account."""
 
@@ -43,7 +58,13 @@ class ApiServer:
         self.made: list[tuple[str, dict[str, Any]]] = []
         """Every Job there has ever been."""
         self.kept: dict[str, dict[str, dict[str, Any]]] = {"jobs": {}, "secrets": {}, "pods": {}}
-        self._version = 1
+        self.second = 1.0
+        """How long one of a watch's timeoutSeconds is."""
+        self.gone_at_once = True
+        """Whether 410 Gone is the answer to a watch, or an event in it; both are documented."""
+        self._version = self._forgotten = 1
+        self._history: list[_Happened] = []
+        self._watches: set[asyncio.Queue[_Happened | None]] = set()
 
     @property
     def url(self) -> str:
@@ -52,7 +73,26 @@ class ApiServer:
     def becomes(self, job: str, **status: Any) -> None:
         """The Job controller says so from now on."""
         self.kept["jobs"][job]["status"] = status
-        self._touched(self.kept["jobs"][job])
+        self._happened("MODIFIED", "jobs", self.kept["jobs"][job])
+
+    def vanishes(self, job: str) -> None:
+        """Somebody, or its time to live, deletes it with all that it owns."""
+        self._delete("jobs", job, {"propagationPolicy": "Foreground"})
+
+    def bookmark(self) -> None:
+        """Every watch that takes them hears how far it has come."""
+        for plural in _KINDS:
+            self._tell(self._bookmark(plural))
+
+    def forget(self) -> None:
+        """What has happened so far, as etcd's compaction does."""
+        self._forgotten = self._version
+        self._history.clear()
+
+    def cut(self) -> None:
+        """The connection of every watch breaks."""
+        for watch in self._watches:
+            watch.put_nowait(None)
 
     def pod(self, job: str, **status: Any) -> None:
         """The Job controller has made its pod."""
@@ -93,7 +133,9 @@ class ApiServer:
         if found is None:
             return _refused(404, "NotFound", "the server could not find the requested resource")
         plural, name = found["plural"], found["name"]
-        verb = "list" if request.method == "GET" and name is None else _VERBS[request.method]
+        verb = _VERBS[request.method]
+        if verb == "get" and name is None:
+            verb = "watch" if request.query.get("watch") in {"1", "true"} else "list"
         if (verb, plural) in self.forbidden or found["namespace"] != NAMESPACE:
             return _refused(
                 403,
@@ -106,6 +148,8 @@ class ApiServer:
                 return self._create(plural, request.json())
             case "list":
                 return self._list(plural, request.query)
+            case "watch":
+                return self._watch(plural, request.query)
             case _ if name not in self.kept[plural]:
                 return _refused(404, "NotFound", f'{plural} "{name}" not found')
             case "get":
@@ -146,11 +190,12 @@ class ApiServer:
         if plural == "jobs":
             made["status"] = {}
             self.made.append((made["metadata"]["name"], made))
-        self.kept[plural][made["metadata"]["name"]] = self._touched(made)
+        self.kept[plural][made["metadata"]["name"]] = made
+        self._happened("ADDED", plural, made)
         return made
 
     def _list(self, plural: str, query: dict[str, str]) -> Reply:
-        wanted = dict(term.split("=") for term in query["labelSelector"].split(","))
+        wanted = _selected(query)
         found = [
             one
             for one in self.kept[plural].values()
@@ -168,22 +213,74 @@ class ApiServer:
         if wanted not in {None, self.kept[plural][name]["metadata"]["uid"]}:
             return _refused(409, "Conflict", f'{plural} "{name}" has another uid')
         gone = self.kept[plural].pop(name)
+        self._happened("DELETED", plural, gone)
         # Some versions leave the pods of a Job to themselves unless they are told not to.
         if (options or {}).get("propagationPolicy") in {"Background", "Foreground"}:
-            for owned in self.kept.values():
+            for kind, owned in self.kept.items():
                 for each in [
                     key
                     for key, one in owned.items()
                     for owner in one["metadata"].get("ownerReferences", [])
                     if owner["uid"] == gone["metadata"]["uid"]
                 ]:
-                    del owned[each]
+                    self._happened("DELETED", kind, owned.pop(each))
         return Reply(200, {"kind": "Status", "status": "Success"})
 
-    def _touched(self, made: dict[str, Any]) -> dict[str, Any]:
+    def _watch(self, plural: str, query: dict[str, str]) -> Reply:
+        since = query.get("resourceVersion", "")
+        if not since.isdecimal() or int(since) > self._version:
+            return _refused(400, "BadRequest", f"no watch begins at {since!r} here")
+        if int(since) < self._forgotten and self.gone_at_once:
+            return _gone(since)
+        return Reply(200, self._events(plural, int(since), query))
+
+    async def _events(
+        self, plural: str, since: int, query: dict[str, str]
+    ) -> AsyncGenerator[bytes, None]:
+        if since < self._forgotten:
+            yield _line("ERROR", _gone(str(since)).body)
+            return
+        wanted, bookmarks = _selected(query), query.get("allowWatchBookmarks") == "true"
+        ends_at = asyncio.get_running_loop().time() + int(query["timeoutSeconds"]) * self.second
+        queue: asyncio.Queue[_Happened | None] = asyncio.Queue()
+        for each in self._history:
+            if each.version > since:
+                queue.put_nowait(each)
+        self._watches.add(queue)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(ends_at):
+                        event = await queue.get()
+                except TimeoutError:
+                    break
+                if event is None:
+                    raise ConnectionError("cut")
+                marks = event.type == "BOOKMARK" and bookmarks
+                if event.plural == plural and (marks or wanted.items() <= event.labels.items()):
+                    yield _line(event.type, event.object)
+        finally:
+            self._watches.discard(queue)
+        if bookmarks:
+            yield _line("BOOKMARK", self._bookmark(plural).object)
+
+    def _happened(self, type_: str, plural: str, one: dict[str, Any]) -> None:
         self._version += 1
-        made["metadata"]["resourceVersion"] = str(self._version)
-        return made
+        one["metadata"]["resourceVersion"] = str(self._version)
+        labels = one["metadata"].get("labels", {})
+        event = _Happened(self._version, plural, type_, labels, _raw(one))
+        self._history.append(event)
+        self._tell(event)
+
+    def _bookmark(self, plural: str) -> _Happened:
+        api, kind = _KINDS[plural]
+        metadata = {"resourceVersion": str(self._version), "creationTimestamp": None}
+        object_ = {"apiVersion": api, "kind": kind, "metadata": metadata}
+        return _Happened(self._version, plural, "BOOKMARK", {}, _raw(object_))
+
+    def _tell(self, event: _Happened) -> None:
+        for watch in self._watches:
+            watch.put_nowait(event)
 
 
 def _refused(status: int, reason: str, message: str) -> Reply:
@@ -198,6 +295,22 @@ def _refused(status: int, reason: str, message: str) -> Reply:
             "code": status,
         },
     )
+
+
+def _gone(version: str) -> Reply:
+    return _refused(410, "Expired", f"too old resource version: {version}")
+
+
+def _selected(query: dict[str, str]) -> dict[str, str]:
+    return dict(term.split("=") for term in query["labelSelector"].split(","))
+
+
+def _raw(one: dict[str, Any]) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(one))
+
+
+def _line(type_: str, one: Any) -> bytes:
+    return msgspec.json.encode({"type": type_, "object": one}) + b"\n"
 
 
 @asynccontextmanager

@@ -1,8 +1,8 @@
 """An HTTP API of a platform's stand-in: real connections, and answers that get lost on purpose."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -24,7 +24,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered; a body that is not bytes becomes JSON."""
+    """What is answered; a body that is not bytes becomes JSON, and one that goes on is streamed."""
 
     status: int
     body: Any = None
@@ -37,6 +37,8 @@ class Endpoint:
     def __init__(self, answer: Callable[[Request], Reply]) -> None:
         self.url = ""
         self.heard: list[Request] = []
+        self.streaming = 0
+        """Answers that go on now."""
         self._answer = answer
         self._port = 0
         self._server: asyncio.Server | None = None
@@ -98,6 +100,8 @@ class Endpoint:
         reply = self._reply(request)
         if _taken(self._lost, request):
             return False
+        if isinstance(reply.body, AsyncGenerator):
+            return await self._stream(reader, writer, reply.body)
         body = reply.body if isinstance(reply.body, bytes) else msgspec.json.encode(reply.body)
         if reply.body is None:
             body = b""
@@ -107,6 +111,26 @@ class Endpoint:
         writer.write(head.encode() + body)
         await writer.drain()
         return True
+
+    async def _stream(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        parts: AsyncGenerator[bytes, None],
+    ) -> bool:
+        """Until it ends, breaks off by a ConnectionError, or nobody listens any more."""
+        sending = asyncio.create_task(_sent(writer, parts))
+        # Nobody asks for more on this connection before the answer is over.
+        left = asyncio.create_task(reader.read(1))
+        self.streaming += 1
+        try:
+            await asyncio.wait([sending, left], return_when=asyncio.FIRST_COMPLETED)
+            return False
+        finally:
+            self.streaming -= 1
+            sending.cancel()
+            left.cancel()
+            await asyncio.gather(sending, left, return_exceptions=True)
 
     def _reply(self, request: Request) -> Reply:
         for place, (method, ending, reply) in enumerate(self._instead):
@@ -124,6 +148,16 @@ async def serving(endpoint: Endpoint) -> AsyncIterator[Endpoint]:
         yield endpoint
     finally:
         await endpoint.close()
+
+
+async def _sent(writer: asyncio.StreamWriter, parts: AsyncGenerator[bytes, None]) -> None:
+    writer.write(b"HTTP/1.1 200 X\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+    async with aclosing(parts):
+        async for part in parts:
+            writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+            await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
 
 
 def _is(request: Request, method: str, ending: str) -> bool:

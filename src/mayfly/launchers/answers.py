@@ -31,6 +31,8 @@ async def open_http(
         base_url=_address(url),
         verify=_trusted(ca_file),
         timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT.total_seconds())),
+        # A watch keeps its connection, and takes it from nobody else.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
         follow_redirects=False,
         headers={"User-Agent": "mayfly-launcher"},
     ) as http:
@@ -46,6 +48,37 @@ async def sent(http: httpx.AsyncClient, request: httpx.Request, platform: str) -
         raise Transient(
             f"{platform} cannot be reached: {type(error).__name__} {error}".strip()
         ) from error
+
+
+@asynccontextmanager
+async def streamed(
+    http: httpx.AsyncClient, request: httpx.Request, platform: str, lull: float
+) -> AsyncIterator[httpx.Response]:
+    """An answer that goes on; only its beginning is waited for as for any other.
+
+    Transient when it breaks off, or says nothing for so many seconds longer than that.
+    """
+    patience = http.timeout.read or 0.0
+    request.extensions["timeout"] = {**http.timeout.as_dict(), "read": patience + lull}
+    try:
+        async with asyncio.timeout(patience):
+            response = await http.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+    except (httpx.RequestError, TimeoutError) as error:
+        raise Transient(f"{platform} broke off: {type(error).__name__} {error}".strip()) from error
+
+
+async def lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Of what is streamed; a line of JSON may hold what others take for the end of one."""
+    rest = b""
+    async for some in response.aiter_bytes():
+        *whole, rest = (rest + some).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield line
 
 
 def retry_at(headers: Mapping[str, str], clock: Clock) -> datetime | None:

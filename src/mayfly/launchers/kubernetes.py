@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mayfly.launchers import manifests
-from mayfly.launchers.cluster import AlreadyExists, Cluster, Missing, open_cluster
+from mayfly.launchers.cluster import AlreadyExists, Cluster, Event, Missing, open_cluster
 from mayfly.model.errors import InvalidSettings, Permanent
 from mayfly.model.launches import Launch, Launched, LaunchId, LaunchState, Ticket
 from mayfly.ports import Clock, Launcher
@@ -20,6 +20,7 @@ _MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 Source: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 """
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_ENDED = {LaunchState.ENDED, LaunchState.FAILED}
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
@@ -124,6 +125,22 @@ class KubernetesLauncher:
             return
         if metadata.get("labels", {}).get(manifests.POOL) == pool:
             await self._cluster.delete(path, metadata["uid"])
+
+    async def changes(self, pool: str) -> AsyncIterator[None]:
+        """Of the many changes of a Job those that `launched` is read for."""
+        changes = self._cluster.changes(self._jobs, manifests.selector(pool))
+        async with aclosing(changes) as events:
+            async for event in events:
+                if event is None or _rings(event):
+                    yield
+
+
+def _rings(event: Event) -> bool:
+    """Whether a Job is over now; one that was over before is deleted in silence."""
+    over = _state(event.object)[0] in _ENDED
+    if event.type == "DELETED":
+        return not over
+    return over and "deletionTimestamp" not in event.object["metadata"]
 
 
 def _state(job: dict[str, Any]) -> tuple[LaunchState, str]:
