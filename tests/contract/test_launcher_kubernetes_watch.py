@@ -9,8 +9,10 @@ import pytest
 
 from mayfly.model.errors import Permanent
 from mayfly.model.launches import Launch, LaunchId, Ticket
+from mayfly.model.pools import Pool
 from mayfly.ports import WatchedLauncher
 from tests.fakes.clocks import NOON
+from tests.fakes.engine import opened_engine
 from tests.fakes.stand_ins import Kubernetes, in_kubernetes
 from tests.servers.platforms import Reply, Request
 
@@ -281,3 +283,20 @@ async def test_an_event_ends_at_its_own_line_s_end_only(
         cluster.server.becomes(name(), conditions=[failed])
         await rings.next()
     assert len(asked(cluster, to_watch=False)) == 1
+
+
+async def test_a_control_plane_replaces_a_job_that_failed_without_waiting_for_its_next_list(
+    launcher: WatchedLauncher, cluster: Kubernetes
+):
+    pools = (Pool(name="linux", launcher="cluster"),)
+    async with (
+        opened_engine(pools=pools, launchers={"linux": launcher}) as engine,
+        engine.scaler.open(),
+    ):
+        await engine.queue(1)
+        await engine.turns(1)
+        await until(lambda: cluster.server.endpoint.streaming == 1)
+        (begun,) = await cluster.begun()
+        await cluster.ends(begun.launch, 1)
+        await until(lambda: len(cluster.server.made) == 2)
+    await until(lambda: cluster.server.endpoint.streaming == 0)

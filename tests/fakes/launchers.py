@@ -1,6 +1,7 @@
 """A platform in memory that starts executors when it is told to, and misbehaves as a test says."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from mayfly.model.errors import Permanent, Transient
 from mayfly.model.launches import Launch, Launched, LaunchId, LaunchState, Ticket
@@ -68,3 +69,39 @@ class FakePlatform:
             await self.hangs.wait()
         if self.away:
             raise Transient("the platform is away")
+
+
+class RingingPlatform(FakePlatform):
+    """ports.WatchedLauncher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists = 0
+        self.listened = 0
+        """How often somebody began to listen."""
+        self.listeners: set[asyncio.Queue[None]] = set()
+        self.unwatched: Exception | None = None
+        """What whoever wants to listen is told."""
+
+    async def launched(self, pool: str) -> list[Launched]:
+        self.lists += 1
+        return await super().launched(pool)
+
+    async def changes(self, pool: str) -> AsyncIterator[None]:
+        self.listened += 1
+        if self.unwatched:
+            raise self.unwatched
+        rings: asyncio.Queue[None] = asyncio.Queue()
+        self.listeners.add(rings)
+        try:
+            yield
+            while True:
+                await rings.get()
+                yield
+        finally:
+            self.listeners.discard(rings)
+
+    def ring(self) -> None:
+        """For whoever listens."""
+        for rings in self.listeners:
+            rings.put_nowait(None)

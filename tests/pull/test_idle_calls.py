@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from mayfly.simulator import Account
-from tests.fakes.launchers import FakePlatform
+from tests.fakes.launchers import FakePlatform, RingingPlatform
 from tests.pull.planes import HOUR, POOL, on_virtual_time, pulling
 
 MOST_CALLS = 190
@@ -42,8 +42,9 @@ def test_200_idle_repositories_cost_at_most_190_calls_in_any_hour(owners: int):
     on_virtual_time(scene)
 
 
-def test_a_pool_that_is_scaled_to_zero_costs_a_platform_one_call_an_hour():
-    platform = FakePlatform()
+@pytest.mark.parametrize("kind", [FakePlatform, RingingPlatform])
+def test_a_pool_that_is_scaled_to_zero_costs_a_platform_one_call_an_hour(kind: type[FakePlatform]):
+    platform = kind()
 
     async def scene() -> None:
         async with pulling(accounts(1), platform) as plane:
@@ -52,6 +53,8 @@ def test_a_pool_that_is_scaled_to_zero_costs_a_platform_one_call_an_hour():
         print(f"{max(hours)} calls to GitHub an hour at most, {platform.asked} to the platform")
         assert max(hours) <= MOST_CALLS
         assert DAY <= platform.asked <= DAY + 2, "what nobody wants is looked for all the same"
+        if isinstance(platform, RingingPlatform):
+            assert platform.listened == 0, "nothing is launched that could change"
 
     on_virtual_time(scene)
 

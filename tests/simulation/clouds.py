@@ -1,6 +1,8 @@
 """A cloud: a platform that starts the real executor, late, twice asked, or not at all."""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -59,6 +61,8 @@ class Cloud:
         self.asked = 0
         self.away: set[str] = set()
         """Pools for which nothing answers."""
+        self.bells: defaultdict[str, list[asyncio.Event]] = defaultdict(list)
+        """Of whoever listens to a pool."""
 
     @property
     def living(self) -> list[Instance]:
@@ -87,6 +91,9 @@ class Cloud:
         if error is not None and not isinstance(error, MayflyError):
             self._planes.stumbled(error)
         faults.struck["executor launched"] += 1
+        for bell in self.bells[instance.launch.pool]:
+            if not faults.strikes("ring lost", instance.launch.id):
+                bell.set()
 
     async def _executor(self, instance: Instance) -> None:
         faults, id_, pool = self._github.faults, instance.launch.id, instance.launch.pool
@@ -177,3 +184,21 @@ class CloudConnection:
         if self._faults.strikes(fault, launch):
             self._process.kill()
             self._process.check()
+
+
+class RingingConnection(CloudConnection):
+    """ports.WatchedLauncher: it rings for what has ended, and rings get lost."""
+
+    async def changes(self, pool: str) -> AsyncIterator[None]:
+        self._process.check()
+        bell, bells = asyncio.Event(), self._cloud.bells[pool]
+        bells.append(bell)
+        try:
+            yield
+            while True:
+                await bell.wait()
+                bell.clear()
+                self._process.check()
+                yield
+        finally:
+            bells.remove(bell)

@@ -93,6 +93,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """No delivery arrives; the delivery log is the only intake."""
     removed: bool = False
     """An owner uninstalls the App halfway and does not come back."""
+    ringing: bool = False
+    """The cloud tells whoever listens what has ended."""
     calm_minutes: float = 90.0
 
     @property

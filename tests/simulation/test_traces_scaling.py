@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from mayfly.model.launches import LaunchPhase
 from mayfly.model.pools import Pool
 from tests.simulation.jobs import Work
@@ -21,6 +23,7 @@ def elastic(
     faults: dict[str, float] | None = None,
     skews: tuple[float, ...] = (0.0,),
     deadline: float = 300.0,
+    ringing: bool = False,
 ) -> Stage:
     """The stage after the scene, at whose end nothing runs; no promise may be broken in it."""
     pools = tuple(
@@ -30,7 +33,16 @@ def elastic(
         )
         for name in ("linux", "arm64")
     )
-    plan = Plan(seed=1, jobs=0, minutes=0.0, pools=pools, work={}, faults=faults or {}, skews=skews)
+    plan = Plan(
+        seed=1,
+        jobs=0,
+        minutes=0.0,
+        pools=pools,
+        work={},
+        faults=faults or {},
+        skews=skews,
+        ringing=ringing,
+    )
     stages: list[Stage] = []
 
     async def shown(world: World) -> None:
@@ -46,13 +58,17 @@ def elastic(
     return stage
 
 
-def test_a_thousand_jobs_from_zero_and_back():
+@pytest.mark.parametrize("ringing", [False, True])
+def test_a_thousand_jobs_from_zero_and_back(ringing: bool):
     async def scene(stage: Stage) -> None:
         jobs = [job for _ in range(4) for job in stage.push(*[90.0] * 250).jobs]
         await stage.over(*jobs, minutes=240.0)
         assert all(job.conclusion == "success" for job in jobs)
 
-    stage = elastic(scene, most=200, faults={"start failed": 0.02})
+    faults = {"start failed": 0.02, "ring lost": 0.2}
+    stage = elastic(scene, most=200, faults=faults, ringing=ringing)
+    print(f"{stage.world.cloud.asked - stage.world.cloud.starts} calls beside the starts")
+    assert (stage.world.faults.struck["ring lost"] > 0) is ringing
     assert stage.world.faults.struck["start failed"] >= 5
     assert stage.world.cloud.starts <= 1.05 * 1000
 
@@ -120,7 +136,8 @@ def test_an_executor_that_never_speaks_is_stopped_at_its_deadline_and_replaced()
     assert elastic(scene, deadline=120.0).world.cloud.starts == 2
 
 
-def test_two_control_planes_start_no_more_than_one():
+@pytest.mark.parametrize("ringing", [False, True])
+def test_two_control_planes_start_no_more_than_one(ringing: bool):
     async def scene(stage: Stage) -> None:
         jobs = []
         for _ in range(20):
@@ -128,4 +145,5 @@ def test_two_control_planes_start_no_more_than_one():
             await asyncio.sleep(20.0)
         await stage.over(*jobs)
 
-    assert elastic(scene, skews=(-130.0, 130.0)).world.cloud.starts == 40
+    stage = elastic(scene, skews=(-130.0, 130.0), ringing=ringing)
+    assert stage.world.cloud.starts == 40

@@ -13,7 +13,7 @@ from tests.simulation.accounts import Accounts
 from tests.simulation.api import GitHubWorld
 from tests.simulation.audits import Audit
 from tests.simulation.clocks import SimulatedClock
-from tests.simulation.clouds import Cloud, CloudConnection
+from tests.simulation.clouds import Cloud, CloudConnection, RingingConnection
 from tests.simulation.deliveries import Deliveries
 from tests.simulation.faults import Faults
 from tests.simulation.jobs import Jobs
@@ -63,7 +63,8 @@ class World:
         self.planes = Planes(plan.skews, self.around)
         self.deliveries.receive = self.planes.receive
         self.cloud = Cloud(self.planes, self.github, self.verdicts, journal)
-        self.around.connect = lambda pool, process: CloudConnection(
+        connection = RingingConnection if plan.ringing else CloudConnection
+        self.around.connect = lambda pool, process: connection(
             self.cloud, pool, process, self.github
         )
         self.machines = [machine for each in plan.pools for machine in self._machines_of(each)]

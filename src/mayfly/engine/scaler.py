@@ -7,7 +7,7 @@ has and no row wants is stopped.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from mayfly.engine.news import News
+from mayfly.engine.watches import Watch
 from mayfly.model.deadlines import Deadlines
 from mayfly.model.errors import MayflyError, Permanent, Transient
 from mayfly.model.launches import LaunchId, LaunchRecord, Plan, Ticket, hashed
@@ -31,6 +32,9 @@ SILENCES = 3
 LOOK_SECONDS, RARELY_SECONDS, IDLE_SECONDS = 60.0, 600.0, 3600.0
 """Between two lists of what the platform has: while something starts or ends, while anything
 lives, and otherwise."""
+SETTLE_SECONDS, RUNG_SECONDS = 1.0, 5.0
+"""After a platform rang, because an end comes as several changes; and between two lists, however
+often it rings."""
 
 log = structlog.get_logger("mayfly")
 T = TypeVar("T")
@@ -106,11 +110,14 @@ class Lane:
         self._telemetry = telemetry
         self._leads_for = 2 * period.total_seconds()
         self._turning = asyncio.Lock()
-        self._woken = asyncio.Event()
+        self._woken, self._rung = asyncio.Event(), asyncio.Event()
+        self._watch = Watch(self.pool, launcher, self._rung.set)
         self._led_at: float | None = None
         self._now = 0.0
         self._short_since: float | None = None
         self._listed_at: float | None = None
+        self._asked_at = -RUNG_SECONDS
+        """By the loop's time, as platforms ring between two turns, too."""
         self._watched = self._live = False
 
     def wake(self) -> None:
@@ -126,28 +133,52 @@ class Lane:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """It may be woken while this is open."""
-        task = asyncio.create_task(self._between_turns())
+        """It may be woken and rung for while this is open."""
+        tasks = [asyncio.create_task(each) for each in (self._heed_wakes(), self._heed_rings())]
         try:
-            yield
+            async with self._watch.open():
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _between_turns(self) -> None:
+    async def _heed_wakes(self) -> None:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            led_at, now = self._led_at, asyncio.get_running_loop().time()
-            if led_at is None or now - led_at > self._leads_for:
-                continue
-            try:
-                async with self._turning:
-                    await self._scale()
-            except MayflyError as error:
-                log.warning("repair.failed", repair=self.name, reason=str(error))
-            except Exception:  # top of the loop: the next turn tries again
-                log.exception("repair.stumbled", repair=self.name)
+            if self._leads():
+                await self._between_turns(self._scale)
+
+    async def _heed_rings(self) -> None:
+        while True:
+            await self._rung.wait()
+            since = asyncio.get_running_loop().time() - self._asked_at
+            await asyncio.sleep(max(SETTLE_SECONDS, RUNG_SECONDS - since))
+            if self._leads():
+                await self._between_turns(self._survey_and_scale)
+            else:
+                self._rung.clear()
+
+    def _leads(self) -> bool:
+        led_at, now = self._led_at, asyncio.get_running_loop().time()
+        return led_at is not None and now - led_at <= self._leads_for
+
+    async def _between_turns(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with self._turning:
+                await work()
+        except MayflyError as error:
+            log.warning("repair.failed", repair=self.name, reason=str(error))
+        except Exception:  # top of the loop: the next turn tries again
+            log.exception("repair.stumbled", repair=self.name)
+
+    async def _survey_and_scale(self) -> None:
+        """What has ended may be replaced at once."""
+        if self._rung.is_set():  # or a turn has listed what there is since
+            self._listed_at = None
+            await self._survey()
+        await self._scale()
 
     async def _scale(self) -> None:
         plan = await self._launches.scale(self._settings, overflows=self._overflows())
@@ -161,6 +192,7 @@ class Lane:
 
     def _remember(self, plan: Plan) -> None:
         self._watched, self._live = plan.watched, bool(sum(plan.phases.values()))
+        self._watch.keep((self._led_at or 0.0) + self._leads_for if self._live else 0.0)
         if not plan.short:
             self._short_since = None
         elif self._short_since is None:
@@ -207,6 +239,8 @@ class Lane:
         """What the platform has and nobody wants; what nobody heard has ended there."""
         if self._listed_at is not None and self._now - self._listed_at < self._pause():
             return
+        self._asked_at = asyncio.get_running_loop().time()
+        self._rung.clear()
         try:
             seen = await self._answer(self._launcher.launched(self.pool))
         except TimeoutError:
