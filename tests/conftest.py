@@ -1,9 +1,20 @@
-"""A run of tests ends with what the contract suites met."""
+"""A run of tests begins with the longest, and ends with what the contract suites met."""
 
 import pytest
 
 from tests.fakes.escapes import table as escapes
 from tests.suites import outcome, table
+
+LONG = (
+    "tests/e2e/test_image.py",
+    "tests/e2e/test_server_outages.py",
+    "tests/contract/test_ledger_concurrency.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first, so that no worker still has it when the others are done."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
