@@ -1,6 +1,7 @@
 """The bus in RabbitMQ, against a real server that is killed, restarted and misconfigured."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -539,3 +540,16 @@ async def test_a_scaler_without_any_right_counts_what_waits_and_not_what_is_leas
         assert await in_a_moment(lambda: counted(2))
         await bus.complete(lease.id)
         assert await in_a_moment(lambda: counted(2))
+
+
+async def test_a_broker_that_cannot_be_reached_leaves_nothing_to_close():
+    errors: list[Transient] = []
+    try:
+        async with open_bus("amqp://guest:guest@127.0.0.1:1/", ManualClock(), SUBJECTS):
+            pass
+    except Transient as error:
+        errors.append(error)
+    assert errors
+    # Where no loop runs, a destructor that has something to close fails.
+    await asyncio.to_thread(errors.clear)
+    await asyncio.to_thread(gc.collect)

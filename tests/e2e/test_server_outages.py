@@ -181,7 +181,8 @@ async def served(stage: Stage, jobs: list[int]) -> None:
     answers = Counter(one.status_code for one in stage.simulator.world.deliveries.log.values())
     print(f"{len(jobs)} jobs served; deliveries by answer: {dict(answers)}")
     if stage.address is None:
-        assert set(answers) <= {202, 503}
+        # 504: GitHub waits for 10 s only, and a busy machine may need longer.
+        assert set(answers) <= {202, 503, 504}
     assert {stage.simulator.job(job)["conclusion"] for job in jobs} == {"success"}
 
 

@@ -231,9 +231,9 @@ class Connections:
 
     async def _connected(self) -> Link:
         with as_ours(self.place):
-            publishing = await aio_pika.connect(self._url, timeout=ANSWER_WITHIN)
+            publishing = await _connect(self._url)
             try:
-                consuming = await aio_pika.connect(self._url, timeout=ANSWER_WITHIN)
+                consuming = await _connect(self._url)
             except BaseException:
                 await publishing.close()
                 raise
@@ -242,6 +242,21 @@ class Connections:
     def _renewed(self, link: Link) -> None:
         self._link = self._latest = link
         self._linked.set()
+
+
+class _Connection(aio_pika.Connection):
+    """Closed when it could not connect: its destructor would have no loop to do it in."""
+
+    async def connect(self, timeout: float | None = None) -> None:
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+
+async def _connect(url: URL) -> AbstractConnection:
+    return await aio_pika.connect(url, timeout=ANSWER_WITHIN, connection_class=_Connection)
 
 
 def _quieten() -> None:
