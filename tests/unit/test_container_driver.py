@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -267,18 +267,48 @@ async def test_an_engine_that_stumbles_is_asked_again(tmp_path: Path):
         status = looks.pop(0)
         return web.json_response(state if status == 200 else {"message": "busy"}, status=status)
 
+    route = web.get("/v1.41/containers/{name}/json", look)
+    async with answering(tmp_path / "socket", route) as engine:
+        assert (await engine.ended("c1", 0.0)).exit_code == 7
+
+
+async def test_a_container_that_ends_while_it_is_removed_is_removed(tmp_path: Path):
+    """Podman 4.3 refuses when the one it is about to kill has ended."""
+    answers = [
+        web.json_response({"message": "container state improper: stopped"}, status=500),
+        web.Response(status=204),
+    ]
+
+    async def killed(_: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    async def removed(_: web.Request) -> web.Response:
+        return answers.pop(0)
+
+    routes = (
+        web.post("/v1.41/containers/{name}/kill", killed),
+        web.delete("/v1.41/containers/{name}", removed),
+    )
+    async with answering(tmp_path / "socket", *routes) as engine:
+        await engine.remove("c1")
+    assert answers == []
+
+
+@asynccontextmanager
+async def answering(socket: Path, *routes: web.RouteDef) -> AsyncIterator[engines.Engine]:
+    """An engine that answers this and nothing else."""
+
     async def ping(_: web.Request) -> web.Response:
         return web.Response(headers={"Api-Version": "1.41"})
 
     application = web.Application()
-    application.router.add_get("/_ping", ping)
-    application.router.add_get("/v1.41/containers/{name}/json", look)
+    application.router.add_routes([web.get("/_ping", ping), *routes])
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.UnixSite(runner, str(tmp_path / "socket")).start()
+    await web.UnixSite(runner, str(socket)).start()
     try:
-        async with engines.opened(tmp_path / "socket") as engine:
-            assert (await engine.ended("c1", 0.0)).exit_code == 7
+        async with engines.opened(socket) as engine:
+            yield engine
     finally:
         await runner.cleanup()
 

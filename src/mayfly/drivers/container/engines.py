@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _CALL_SECONDS = 60.0
 _LOOK_SECONDS = 30.0  # an engine that lost an event is asked all the same
 _PAUSE_SECONDS = 1.0
+_REMOVALS = 5
 _LINES = 100
 _LOOK_FOR, _LOOK_AT = "look for an image", "look at a container"
 _SIGNAL, _REMOVE = "signal a container", "remove a container"
@@ -181,6 +182,13 @@ class Engine:
     async def remove(self, container: str) -> None:
         """Kill every process in it, and remove it. Idempotent."""
         await self.signal(container, "SIGKILL")
+        for _ in range(_REMOVALS - 1):
+            with suppress(_Conflict):  # it ended while it was killed, or somebody removes it
+                return await self._remove(container)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return await self._remove(container)
+
+    async def _remove(self, container: str) -> None:
         with suppress(_Missing):
             async with self._told(_REMOVE):
                 await self._docker.containers.container(container).delete(force=True, v=True)
