@@ -5,7 +5,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -21,6 +20,7 @@ from mayfly.model.errors import (
     Transient,
     Unauthentic,
 )
+from mayfly.model.httpdates import http_date
 
 T = TypeVar("T")
 
@@ -185,11 +185,7 @@ def _retry_at(response: httpx.Response) -> datetime | None:
     text = response.headers.get("retry-after", "")
     if text.isdecimal() and len(text) < 10:
         return datetime.now(UTC) + timedelta(seconds=int(text))
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return http_date(text)
 
 
 def _reason(error: httpx.RequestError) -> str:

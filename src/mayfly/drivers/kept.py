@@ -81,6 +81,15 @@ class Kept:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
+    async def ready(cls, spare: Self | None) -> Self:
+        """`spare` while it waits for its order, or a new one. It takes a while to start."""
+        if spare is not None and spare.waiting:
+            return spare
+        if spare is not None:
+            await spare.stop()
+        return await cls.spawned()
+
+    @classmethod
     async def spawned(cls) -> Self:
         """A keeper that waits for its order; Permanent when none can be started."""
         try:

@@ -103,11 +103,7 @@ class Programs:
 
     async def _stand_by(self) -> Kept:
         """The keeper of the next program; it takes a while to start and is therefore kept ready."""
-        if self._spare is not None and not self._spare.waiting:
-            await self._spare.stop()
-            self._spare = None
-        if self._spare is None:
-            self._spare = await Kept.spawned()
+        self._spare = await Kept.ready(self._spare)
         return self._spare
 
     def _order(self, command: tuple[str, ...], given: str | None, private: Private | None) -> Order:

@@ -158,11 +158,7 @@ class KeeperDriver:
         """A keeper and a copy of the runner, before they are needed: either would delay a job."""
         if self._stock is not None:
             self._stock.refill()
-        if self._spare is not None and not self._spare.waiting:
-            await self._spare.stop()
-            self._spare = None
-        if self._spare is None:
-            self._spare = await Kept.spawned()
+        self._spare = await Kept.ready(self._spare)
         return self._spare
 
     async def _emptied(self) -> None:

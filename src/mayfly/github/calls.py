@@ -15,7 +15,7 @@ from gidgethub import sansio
 
 from mayfly.github.budgets import READ, WRITE, Budget, Price
 from mayfly.github.limits import CORE
-from mayfly.github.refusals import Asked, Refusal, error_of, http_date, quoted, read_refusal
+from mayfly.github.refusals import Asked, Refusal, error_of, quoted, read_refusal
 from mayfly.github.secrets import Secret
 from mayfly.model.errors import (
     GitHubRefused,
@@ -25,6 +25,7 @@ from mayfly.model.errors import (
     RefusalKind,
     Unauthentic,
 )
+from mayfly.model.httpdates import http_date
 from mayfly.ports import Clock
 
 log = structlog.get_logger()

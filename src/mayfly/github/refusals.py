@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +14,7 @@ from mayfly.model.errors import (
     RateLimited,
     RefusalKind,
 )
+from mayfly.model.httpdates import http_date
 
 _LONGEST_QUOTE = 200
 _LONGEST_HOLD = timedelta(hours=24)
@@ -249,15 +249,6 @@ def _skew(refusal: Refusal, now: datetime) -> str:
         return ""
     seconds = round((now - theirs).total_seconds())
     return f" by {abs(seconds)} s (it is {'ahead' if seconds > 0 else 'behind'})"
-
-
-def http_date(text: str) -> datetime | None:
-    """The time in a `Date` header; None when it says none."""
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _needs(refusal: Refusal, asked: Asked) -> str:

@@ -5,12 +5,12 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
 
 from mayfly.model.errors import InvalidSettings, Transient
+from mayfly.model.httpdates import http_date
 from mayfly.ports import Clock
 
 PATIENCE = timedelta(seconds=30)
@@ -86,11 +86,8 @@ def retry_at(headers: Mapping[str, str], clock: Clock) -> datetime | None:
     text, latest = headers.get("retry-after", ""), clock.now() + _LONGEST_DELAY
     if text.isdecimal() and len(text) <= _MOST_DIGITS:
         return min(latest, clock.now() + timedelta(seconds=int(text)))
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return min(latest, at) if at.tzinfo else None
+    at = http_date(text)
+    return None if at is None else min(latest, at)
 
 
 def is_silence(status: int) -> bool:
