@@ -218,7 +218,7 @@ def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
         except sqlite3.OperationalError:
             if time.monotonic() > end:
                 raise
-            time.sleep(0.01)
+            time.sleep(0.01)  # in a thread of its own, never the loop's
         else:
             return
 
